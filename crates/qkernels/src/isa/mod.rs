@@ -1,0 +1,244 @@
+//! Instruction sets: one table, best first, and one place that chooses.
+//!
+//! A kernel is written once, generic over a token type that implements [`Isa`]. A token is a zero-sized value whose existence proves
+//! that the CPU has the instructions, so arithmetic on it is safe. [`dispatch`] builds the token of the chosen instruction set inside a function that
+//! carries the matching `#[target_feature]`; everything generic below it must be `#[inline(always)]` to inherit the features.
+//!
+//! The choice is made once, at the first use: the best that the CPU has, or the one that the environment variable `QUARTZ_ISA` names.
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::sync::OnceLock;
+
+/// Vector arithmetic on f32. The same lane never depends on another except in [`sum`](Isa::sum) and [`maximum`](Isa::maximum).
+///
+/// # Safety
+/// A value must exist only where the CPU supports the instructions that its methods use.
+pub unsafe trait Isa: Copy + Send + Sync + 'static {
+    /// A vector of [`LANES`](Isa::LANES) f32.
+    type F32: Copy + Send + Sync;
+    /// One truth value a lane.
+    type Mask: Copy;
+    /// f32 in a vector.
+    const LANES: usize;
+    /// Vector registers that a kernel may keep busy.
+    const REGISTERS: usize;
+
+    /// The token.
+    ///
+    /// # Safety
+    /// The CPU must support the instruction set.
+    unsafe fn assume() -> Self;
+
+    /// All lanes equal to `x`.
+    fn splat(self, x: f32) -> Self::F32;
+    /// Reads the vector at `from`.
+    ///
+    /// # Safety
+    /// `LANES` f32 must be readable at `from`; no alignment is needed.
+    unsafe fn load_at(self, from: *const f32) -> Self::F32;
+    /// Reads `count <= LANES` f32 at `from`; the other lanes are 0 and their memory is not touched.
+    ///
+    /// # Safety
+    /// `count` f32 must be readable at `from`.
+    unsafe fn load_part_at(self, from: *const f32, count: usize) -> Self::F32;
+    /// Writes the vector to `to`.
+    ///
+    /// # Safety
+    /// `LANES` f32 must be writable at `to`; no alignment is needed.
+    unsafe fn store_at(self, to: *mut f32, x: Self::F32);
+    /// Writes the first `count <= LANES` lanes to `to`; the memory of the others is not touched.
+    ///
+    /// # Safety
+    /// `count` f32 must be writable at `to`.
+    unsafe fn store_part_at(self, to: *mut f32, count: usize, x: Self::F32);
+
+    /// `a + b`
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a - b`
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b`
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a / b`
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b + c`, rounded once where the CPU has such an instruction
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// The larger; `b` where either is NaN
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The smaller; `b` where either is NaN
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// Square root
+    fn sqrt(self, a: Self::F32) -> Self::F32;
+    /// To the nearest whole number, ties to even
+    fn round(self, a: Self::F32) -> Self::F32;
+    /// `a * 2^n` for whole `n` in -126..=127
+    fn scale_by_power_of_two(self, a: Self::F32, n: Self::F32) -> Self::F32;
+    /// `a > b`, false where either is NaN
+    fn gt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// `yes` where the mask is true, `no` elsewhere
+    fn select(self, mask: Self::Mask, yes: Self::F32, no: Self::F32) -> Self::F32;
+    /// Sum of all lanes, in an order that is fixed for the instruction set
+    fn sum(self, a: Self::F32) -> f32;
+    /// Largest lane
+    fn maximum(self, a: Self::F32) -> f32;
+
+    /// All lanes 0.
+    #[inline(always)]
+    fn zero(self) -> Self::F32 {
+        self.splat(0.0)
+    }
+    /// Reads the first `LANES` items; panics where the slice is shorter.
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> Self::F32 {
+        let from = &from[..Self::LANES];
+        // SAFETY: the slice has LANES items.
+        unsafe { self.load_at(from.as_ptr()) }
+    }
+    /// Writes the first `LANES` items; panics where the slice is shorter.
+    #[inline(always)]
+    fn store(self, to: &mut [f32], x: Self::F32) {
+        let to = &mut to[..Self::LANES];
+        // SAFETY: the slice has LANES items.
+        unsafe { self.store_at(to.as_mut_ptr(), x) }
+    }
+    /// Reads a slice of at most `LANES` items; the other lanes are 0.
+    #[inline(always)]
+    fn load_part(self, from: &[f32]) -> Self::F32 {
+        let count = from.len().min(Self::LANES);
+        // SAFETY: `count` items are there.
+        unsafe { self.load_part_at(from.as_ptr(), count) }
+    }
+    /// Writes as many lanes as the slice has items, at most `LANES`.
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32], x: Self::F32) {
+        let count = to.len().min(Self::LANES);
+        // SAFETY: `count` items are there.
+        unsafe { self.store_part_at(to.as_mut_ptr(), count, x) }
+    }
+    /// 0 where `a` is not positive
+    #[inline(always)]
+    fn relu(self, a: Self::F32) -> Self::F32 {
+        self.max(a, self.zero())
+    }
+}
+
+/// A computation that is generic over the instruction set. `run` and all that it calls must be `#[inline(always)]`.
+pub trait Kernel {
+    /// What the computation returns.
+    type Output;
+    /// Runs it with the instructions that `isa` proves.
+    fn run<I: Isa>(self, isa: I) -> Self::Output;
+}
+
+macro_rules! isa_table {
+    ($($(#[$when:meta])* $id:ident $name:literal $module:ident::$token:ident [$($feature:tt),*] $doc:literal;)*) => {
+        /// The instruction sets that have kernels, on any CPU.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum IsaId {
+            $($(#[$when])* #[doc = $doc] $id,)*
+        }
+
+        /// All of this architecture, best first.
+        const ALL: &[IsaId] = &[$($(#[$when])* IsaId::$id),*];
+
+        impl IsaId {
+            /// The name that `QUARTZ_ISA` takes.
+            pub fn name(self) -> &'static str {
+                match self { $($(#[$when])* IsaId::$id => $name,)* }
+            }
+
+            /// f32 lanes of a vector.
+            pub fn lanes(self) -> usize {
+                match self { $($(#[$when])* IsaId::$id => <$module::$token as Isa>::LANES,)* }
+            }
+
+            fn is_supported(self) -> bool {
+                match self { $($(#[$when])* IsaId::$id => true $(&& isa_table!(@detect $feature))*,)* }
+            }
+        }
+
+        /// Runs a kernel with an instruction set of [`available`].
+        ///
+        /// # Panics
+        /// The CPU does not have it.
+        pub fn dispatch_on<K: Kernel>(id: IsaId, kernel: K) -> K::Output {
+            assert!(id.is_supported(), "this CPU does not have {}", id.name());
+            // SAFETY: support was just checked.
+            unsafe { enter(id, kernel) }
+        }
+
+        /// # Safety
+        /// The CPU must support `id`.
+        unsafe fn enter<K: Kernel>(id: IsaId, kernel: K) -> K::Output {
+            match id {
+                $($(#[$when])* IsaId::$id => {
+                    $(#[target_feature(enable = $feature)])*
+                    unsafe fn stamped<K: Kernel>(kernel: K) -> K::Output {
+                        // SAFETY: the caller of `enter` checked the CPU.
+                        kernel.run(unsafe { $module::$token::assume() })
+                    }
+                    // SAFETY: as promised by the caller.
+                    unsafe { stamped(kernel) }
+                })*
+            }
+        }
+    };
+    (@detect $feature:tt) => {{
+        #[cfg(target_arch = "x86_64")]
+        { std::arch::is_x86_feature_detected!($feature) }
+        #[cfg(target_arch = "aarch64")]
+        { std::arch::is_aarch64_feature_detected!($feature) }
+    }};
+}
+
+// To add a CPU: one row here, and a token in a file of its own.
+isa_table! {
+    #[cfg(target_arch = "x86_64")] Avx512Vnni "avx512vnni" x86::Avx512Vnni
+        ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx512bf16", "fma"] "AVX-512 with int8 and bf16 dot products";
+    #[cfg(target_arch = "x86_64")] Avx512 "avx512" x86::Avx512
+        ["avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"] "AVX-512 of the Skylake server and later";
+    #[cfg(target_arch = "x86_64")] Avx2 "avx2" x86::Avx2 ["avx2", "fma"] "AVX2 with fused multiply-add";
+    #[cfg(target_arch = "aarch64")] Neon "neon" neon::Neon ["neon"] "NEON of 64-bit Arm";
+    Portable "portable" portable::Portable [] "plain Rust, for any CPU";
+}
+
+/// The instruction sets that this CPU can run, best first.
+pub fn available() -> impl Iterator<Item = IsaId> {
+    ALL.iter().copied().filter(|id| id.is_supported())
+}
+
+/// The instruction set in use.
+///
+/// # Errors
+/// `QUARTZ_ISA` names one that is unknown or that this CPU does not have; the message lists those that would do.
+pub fn chosen() -> Result<IsaId, qtensor::Error> {
+    static CHOSEN: OnceLock<Result<IsaId, String>> = OnceLock::new();
+    let choice = CHOSEN.get_or_init(|| {
+        let best = available().next().unwrap_or(IsaId::Portable);
+        let Ok(name) = std::env::var("QUARTZ_ISA") else { return Ok(best) };
+        available().find(|id| id.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = available().map(IsaId::name).collect();
+            format!("{name:?} is not an instruction set of this CPU; available: {}", names.join(", "))
+        })
+    });
+    choice.clone().map_err(|message| qtensor::Error::argument("QUARTZ_ISA", message))
+}
+
+/// The instruction set in use: [`chosen`], or the best available where `QUARTZ_ISA` is wrong. Programs report the error of `chosen` at their start.
+pub fn current() -> IsaId {
+    chosen().unwrap_or_else(|_| available().next().unwrap_or(IsaId::Portable))
+}
+
+/// Runs a kernel with the instruction set in use.
+#[inline]
+pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: `current` is one of `available`.
+    unsafe { enter(current(), kernel) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Every operation of every instruction set that this CPU has, lane by lane against plain Rust.
+
+use super::*;
+
+fn inputs() -> [[f32; 16]; 3] {
+    let value = |i: usize, salt: f32| ((i as f32 + salt) * 1.7).sin() * 9.0;
+    [0.3, 5.1, 11.7].map(|salt| std::array::from_fn(|i| value(i, salt)))
+}
+
+struct Lanes(fn(f32, f32, f32) -> f32, Op);
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Fma,
+    Max,
+    Min,
+    Sqrt,
+    Round,
+    Scale,
+    Select,
+    Relu,
+}
+
+impl Kernel for Lanes {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let [a, b, c] = inputs();
+        let (va, vb, vc) = (isa.load(&a), isa.load(&b), isa.load(&c));
+        let result = match self.1 {
+            Op::Add => isa.add(va, vb),
+            Op::Sub => isa.sub(va, vb),
+            Op::Mul => isa.mul(va, vb),
+            Op::Div => isa.div(va, vb),
+            Op::Fma => isa.fma(va, vb, vc),
+            Op::Max => isa.max(va, vb),
+            Op::Min => isa.min(va, vb),
+            Op::Sqrt => isa.sqrt(isa.mul(va, va)),
+            Op::Round => isa.round(va),
+            Op::Scale => isa.scale_by_power_of_two(va, isa.round(vb)),
+            Op::Select => isa.select(isa.gt(va, vb), vb, vc),
+            Op::Relu => isa.relu(va),
+        };
+        let mut out = [0.0; 16];
+        isa.store(&mut out, result);
+        for i in 0..I::LANES {
+            let expected = self.0(a[i], b[i], c[i]);
+            let error = (out[i] - expected).abs();
+            assert!(
+                error <= 2e-6 * expected.abs().max(10.0),
+                "{:?} lane {i}: {} instead of {expected}",
+                self.1,
+                out[i]
+            );
+        }
+    }
+}
+
+#[test]
+fn arithmetic() {
+    for id in available() {
+        let cases: [(Op, fn(f32, f32, f32) -> f32); 12] = [
+            (Op::Add, |a, b, _| a + b),
+            (Op::Sub, |a, b, _| a - b),
+            (Op::Mul, |a, b, _| a * b),
+            (Op::Div, |a, b, _| a / b),
+            (Op::Fma, |a, b, c| a * b + c),
+            (Op::Max, |a, b, _| a.max(b)),
+            (Op::Min, |a, b, _| a.min(b)),
+            (Op::Sqrt, |a, _, _| a.abs()),
+            (Op::Round, |a, _, _| a.round_ties_even()),
+            (Op::Scale, |a, b, _| a * b.round_ties_even().exp2()),
+            (Op::Select, |a, b, c| if a > b { b } else { c }),
+            (Op::Relu, |a, _, _| a.max(0.0)),
+        ];
+        for (op, expected) in cases {
+            dispatch_on(id, Lanes(expected, op));
+        }
+    }
+}
+
+struct Parts;
+
+impl Kernel for Parts {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let [a, ..] = inputs();
+        for count in 0..=I::LANES {
+            let x = isa.load_part(&a[..count]);
+            let mut out = [7.0; 16];
+            isa.store_part(&mut out[..count], x);
+            assert_eq!(out[..count], a[..count]);
+            assert!(out[count..].iter().all(|v| *v == 7.0), "a partial store wrote too far");
+            isa.store(&mut out, x);
+            assert!(out[count..I::LANES].iter().all(|v| *v == 0.0), "a partial load read too far");
+            let sum: f64 = a[..count].iter().map(|v| f64::from(*v)).sum();
+            assert!((f64::from(isa.sum(x)) - sum).abs() < 1e-5);
+        }
+        let full = isa.load(&a);
+        assert_eq!(isa.maximum(full), a[..I::LANES].iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        let nan = isa.splat(f32::NAN);
+        let mut out = [0.0; 16];
+        isa.store(&mut out, isa.max(nan, isa.splat(3.0)));
+        assert_eq!(out[0], 3.0, "the second operand wins over NaN");
+    }
+}
+
+#[test]
+fn partial_vectors_and_reductions() {
+    available().for_each(|id| dispatch_on(id, Parts));
+}
+
+#[test]
+fn names_are_unique_and_portable_is_always_there() {
+    let names: Vec<&str> = available().map(IsaId::name).collect();
+    assert_eq!(names.last(), Some(&"portable"));
+    assert!(names.iter().enumerate().all(|(i, n)| !names[..i].contains(n)));
+}

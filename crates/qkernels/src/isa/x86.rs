@@ -1,0 +1,216 @@
+//! Tokens of the x86-64 instruction sets.
+
+use super::Isa;
+use std::arch::x86_64::*;
+
+/// The operations that are one intrinsic each.
+macro_rules! arithmetic {
+    ($vector:ty, $splat:ident, $add:ident, $sub:ident, $mul:ident, $div:ident, $fma:ident, $max:ident, $min:ident, $sqrt:ident) => {
+        arithmetic!(@ splat(x: f32) -> $vector = $splat);
+        arithmetic!(@ add(a: $vector, b: $vector) -> $vector = $add);
+        arithmetic!(@ sub(a: $vector, b: $vector) -> $vector = $sub);
+        arithmetic!(@ mul(a: $vector, b: $vector) -> $vector = $mul);
+        arithmetic!(@ div(a: $vector, b: $vector) -> $vector = $div);
+        arithmetic!(@ fma(a: $vector, b: $vector, c: $vector) -> $vector = $fma);
+        arithmetic!(@ max(a: $vector, b: $vector) -> $vector = $max);
+        arithmetic!(@ min(a: $vector, b: $vector) -> $vector = $min);
+        arithmetic!(@ sqrt(a: $vector) -> $vector = $sqrt);
+    };
+    (@ $method:ident($($x:ident: $ty:ty),*) -> $out:ty = $intrinsic:ident) => {
+        #[inline(always)]
+        fn $method(self, $($x: $ty),*) -> $out {
+            // SAFETY: the token proves that the CPU has the instruction.
+            unsafe { $intrinsic($($x),*) }
+        }
+    };
+}
+
+macro_rules! avx512 {
+    ($name:ident, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Clone, Copy)]
+        pub struct $name(());
+
+        // SAFETY: `assume` is the only constructor.
+        unsafe impl Isa for $name {
+            type F32 = __m512;
+            type Mask = __mmask16;
+            const LANES: usize = 16;
+            const REGISTERS: usize = 32;
+
+            #[inline(always)]
+            unsafe fn assume() -> Self {
+                $name(())
+            }
+            #[inline(always)]
+            unsafe fn load_at(self, from: *const f32) -> __m512 {
+                // SAFETY: the caller's promise; the token.
+                unsafe { _mm512_loadu_ps(from) }
+            }
+            #[inline(always)]
+            unsafe fn load_part_at(self, from: *const f32, count: usize) -> __m512 {
+                // SAFETY: masked lanes are not read; the token.
+                unsafe { _mm512_maskz_loadu_ps(first(count), from) }
+            }
+            #[inline(always)]
+            unsafe fn store_at(self, to: *mut f32, x: __m512) {
+                // SAFETY: the caller's promise; the token.
+                unsafe { _mm512_storeu_ps(to, x) }
+            }
+            #[inline(always)]
+            unsafe fn store_part_at(self, to: *mut f32, count: usize, x: __m512) {
+                // SAFETY: masked lanes are not written; the token.
+                unsafe { _mm512_mask_storeu_ps(to, first(count), x) }
+            }
+            #[inline(always)]
+            fn scale_by_power_of_two(self, a: __m512, n: __m512) -> __m512 {
+                // SAFETY: the token.
+                unsafe { _mm512_scalef_ps(a, n) }
+            }
+            #[inline(always)]
+            fn round(self, a: __m512) -> __m512 {
+                // SAFETY: the token.
+                unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+            }
+            #[inline(always)]
+            fn gt(self, a: __m512, b: __m512) -> __mmask16 {
+                // SAFETY: the token.
+                unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) }
+            }
+            #[inline(always)]
+            fn select(self, mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
+                // SAFETY: the token.
+                unsafe { _mm512_mask_blend_ps(mask, no, yes) }
+            }
+            #[inline(always)]
+            fn sum(self, a: __m512) -> f32 {
+                // SAFETY: the token.
+                unsafe { _mm512_reduce_add_ps(a) }
+            }
+            #[inline(always)]
+            fn maximum(self, a: __m512) -> f32 {
+                // SAFETY: the token.
+                unsafe { _mm512_reduce_max_ps(a) }
+            }
+            arithmetic!(
+                __m512,
+                _mm512_set1_ps,
+                _mm512_add_ps,
+                _mm512_sub_ps,
+                _mm512_mul_ps,
+                _mm512_div_ps,
+                _mm512_fmadd_ps,
+                _mm512_max_ps,
+                _mm512_min_ps,
+                _mm512_sqrt_ps
+            );
+        }
+    };
+}
+
+/// A mask of the first `count <= 16` lanes.
+#[inline(always)]
+fn first(count: usize) -> __mmask16 {
+    ((1u32 << count) - 1) as __mmask16
+}
+
+avx512!(Avx512, "AVX-512 F, BW, DQ, VL.");
+avx512!(Avx512Vnni, "AVX-512 with VNNI and BF16.");
+
+/// AVX2 with FMA.
+#[derive(Clone, Copy)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// A vector mask of the first `count <= 8` lanes.
+    #[inline(always)]
+    fn first(self, count: usize) -> __m256i {
+        // SAFETY: the token.
+        unsafe {
+            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), lanes)
+        }
+    }
+
+    #[inline(always)]
+    fn lanes(a: __m256) -> [f32; 8] {
+        bytemuck::cast(a)
+    }
+}
+
+// SAFETY: `assume` is the only constructor.
+unsafe impl Isa for Avx2 {
+    type F32 = __m256;
+    type Mask = __m256;
+    const LANES: usize = 8;
+    const REGISTERS: usize = 16;
+
+    #[inline(always)]
+    unsafe fn assume() -> Self {
+        Avx2(())
+    }
+    #[inline(always)]
+    unsafe fn load_at(self, from: *const f32) -> __m256 {
+        // SAFETY: the caller's promise; the token.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn load_part_at(self, from: *const f32, count: usize) -> __m256 {
+        // SAFETY: masked lanes are not read; the token.
+        unsafe { _mm256_maskload_ps(from, self.first(count)) }
+    }
+    #[inline(always)]
+    unsafe fn store_at(self, to: *mut f32, x: __m256) {
+        // SAFETY: the caller's promise; the token.
+        unsafe { _mm256_storeu_ps(to, x) }
+    }
+    #[inline(always)]
+    unsafe fn store_part_at(self, to: *mut f32, count: usize, x: __m256) {
+        // SAFETY: masked lanes are not written; the token.
+        unsafe { _mm256_maskstore_ps(to, self.first(count), x) }
+    }
+    #[inline(always)]
+    fn scale_by_power_of_two(self, a: __m256, n: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe {
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+        }
+    }
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+    }
+    #[inline(always)]
+    fn gt(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_cmp_ps::<_CMP_GT_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn select(self, mask: __m256, yes: __m256, no: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_blendv_ps(no, yes, mask) }
+    }
+    #[inline(always)]
+    fn sum(self, a: __m256) -> f32 {
+        let [a, b, c, d, e, f, g, h] = Self::lanes(a);
+        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    }
+    #[inline(always)]
+    fn maximum(self, a: __m256) -> f32 {
+        Self::lanes(a).into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+    arithmetic!(
+        __m256,
+        _mm256_set1_ps,
+        _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_mul_ps,
+        _mm256_div_ps,
+        _mm256_fmadd_ps,
+        _mm256_max_ps,
+        _mm256_min_ps,
+        _mm256_sqrt_ps
+    );
+}

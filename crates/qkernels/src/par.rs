@@ -1,0 +1,95 @@
+//! Threads: the only user of rayon.
+//!
+//! Work is cut into pieces whose number depends on the problem alone, never on the number of threads, and partial results are combined in
+//! the order of the pieces. So every result is the same to the bit for any number of threads.
+
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Threads that kernels use.
+pub fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
+/// Sets the number of threads for the whole process; 0 means one for each core that the process may use. It can be set once, before the first kernel runs.
+///
+/// # Errors
+/// The thread pool runs already, or the operating system refuses a thread.
+pub fn set_threads(threads: usize) -> Result<(), qtensor::Error> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|error| qtensor::Error::argument("set_threads", error.to_string()))
+}
+
+/// Runs `work` with a pool of its own of that many threads, which all kernels inside use: for tests and comparisons.
+///
+/// # Errors
+/// The operating system refuses a thread.
+pub fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> Result<R, qtensor::Error> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| qtensor::Error::argument("with_threads", error.to_string()))?;
+    Ok(pool.install(work))
+}
+
+/// Runs `work(i)` for every `i` below `count`, on all threads. Each piece should take at least some microseconds.
+pub fn for_each(count: usize, work: impl Fn(usize) + Sync) {
+    if count <= 1 || threads() == 1 {
+        (0..count).for_each(work);
+    } else {
+        (0..count).into_par_iter().with_max_len(1).for_each(&work);
+    }
+}
+
+/// Runs `work(i)` for every `i` below `count` and returns the results in that order.
+pub fn map<R: Send>(count: usize, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    if count <= 1 || threads() == 1 {
+        (0..count).map(work).collect()
+    } else {
+        (0..count).into_par_iter().with_max_len(1).map(&work).collect()
+    }
+}
+
+/// Cuts `0..length` into pieces of `piece` (the last may be shorter) and runs `work` on each.
+pub fn for_each_range(length: usize, piece: usize, work: impl Fn(Range<usize>) + Sync) {
+    let piece = piece.max(1);
+    for_each(length.div_ceil(piece), |i| work(i * piece..((i + 1) * piece).min(length)));
+}
+
+/// Cuts a slice into pieces of `piece` items (the last may be shorter) and runs `work(index of the piece, items)` on each.
+pub fn for_each_chunk<T: Send>(items: &mut [T], piece: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+    let piece = piece.max(1);
+    if items.len() <= piece || threads() == 1 {
+        items.chunks_mut(piece).enumerate().for_each(|(i, part)| work(i, part));
+    } else {
+        items.par_chunks_mut(piece).enumerate().with_max_len(1).for_each(|(i, part)| work(i, part));
+    }
+}
+
+/// A pointer that threads may share to write to disjoint places of one buffer.
+#[derive(Clone, Copy)]
+pub struct SharedOut<T>(*mut T);
+
+// SAFETY: a `SharedOut` only carries the address; every write goes through an unsafe block that promises disjoint places.
+unsafe impl<T: Send> Send for SharedOut<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for SharedOut<T> {}
+
+impl<T> SharedOut<T> {
+    /// The start of `buffer`, which must outlive all uses.
+    pub fn new(buffer: &mut [T]) -> Self {
+        SharedOut(buffer.as_mut_ptr())
+    }
+
+    /// The address of item `index`.
+    ///
+    /// # Safety
+    /// `index` must lie inside (or one past) the buffer, the buffer must still live, and no two threads may use one place at the same time.
+    #[inline(always)]
+    pub unsafe fn at(self, index: usize) -> *mut T {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(index) }
+    }
+}
