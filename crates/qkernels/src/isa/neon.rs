@@ -5,7 +5,7 @@ use std::arch::aarch64::*;
 
 /// NEON, which every 64-bit Arm CPU has.
 #[derive(Clone, Copy)]
-pub struct Neon(());
+pub(super) struct Neon(());
 
 /// The operations that are one intrinsic each.
 macro_rules! arithmetic {

@@ -5,7 +5,7 @@ use std::array::from_fn;
 
 /// No instruction beyond the architecture's baseline.
 #[derive(Clone, Copy)]
-pub struct Portable(());
+pub(super) struct Portable(());
 
 const LANES: usize = 8;
 type Vector = [f32; LANES];

@@ -7,7 +7,9 @@ fn inputs() -> [[f32; 16]; 3] {
     [0.3, 5.1, 11.7].map(|salt| std::array::from_fn(|i| value(i, salt)))
 }
 
-struct Lanes(fn(f32, f32, f32) -> f32, Op);
+type Scalar = fn(f32, f32, f32) -> f32;
+
+struct Lanes(Scalar, Op);
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -63,7 +65,7 @@ impl Kernel for Lanes {
 #[test]
 fn arithmetic() {
     for id in available() {
-        let cases: [(Op, fn(f32, f32, f32) -> f32); 12] = [
+        let cases: [(Op, Scalar); 12] = [
             (Op::Add, |a, b, _| a + b),
             (Op::Sub, |a, b, _| a - b),
             (Op::Mul, |a, b, _| a * b),

@@ -29,7 +29,7 @@ macro_rules! avx512 {
     ($name:ident, $doc:literal) => {
         #[doc = $doc]
         #[derive(Clone, Copy)]
-        pub struct $name(());
+        pub(super) struct $name(());
 
         // SAFETY: `assume` is the only constructor.
         unsafe impl Isa for $name {
@@ -119,7 +119,7 @@ avx512!(Avx512Vnni, "AVX-512 with VNNI and BF16.");
 
 /// AVX2 with FMA.
 #[derive(Clone, Copy)]
-pub struct Avx2(());
+pub(super) struct Avx2(());
 
 impl Avx2 {
     /// A vector mask of the first `count <= 8` lanes.
