@@ -1,1 +1,4 @@
-//! placeholder
+//! Layers, models, data, training and checkpoints of the Quartz engine.
+#![forbid(unsafe_code)]
+
+pub mod experiment;

@@ -1,0 +1,45 @@
+//! `[backward]`: how the gradient of each layer's composite is computed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::named::named_enum;
+use super::pattern;
+
+named_enum! {
+    /// The three ways of running a composite backward.
+    BackwardMode {
+        Ad = "ad", "record every primitive and differentiate each";
+        Symbolic = "symbolic", "one node with a hand-derived backward, where the layer has one; else as ad";
+        Recompute = "recompute", "keep only the inputs and run the forward again: least memory, more time";
+    }
+}
+
+/// `[backward]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Backward {
+    /// The mode of every layer that no pattern names. Default `ad`.
+    pub mode: BackwardMode,
+    /// Pattern of layer names (`*` any characters, `?` one) to mode. Where several match, the longest pattern wins.
+    /// Default none.
+    pub layers: BTreeMap<String, BackwardMode>,
+}
+
+impl Default for Backward {
+    fn default() -> Self {
+        Backward { mode: BackwardMode::Ad, layers: BTreeMap::new() }
+    }
+}
+
+impl Backward {
+    /// The mode of the layer of that name: the longest matching pattern's (the last in alphabetical order among equals), else `mode`.
+    pub fn mode_of(&self, layer: &str) -> BackwardMode {
+        self.layers
+            .iter()
+            .filter(|(pattern, _)| pattern::matches(pattern, layer))
+            .max_by_key(|(pattern, _)| pattern.chars().count())
+            .map_or(self.mode, |(_, mode)| *mode)
+    }
+}

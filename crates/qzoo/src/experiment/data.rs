@@ -1,0 +1,90 @@
+//! `[data]`: which images, how much of them, and how they are augmented.
+
+use serde::{Deserialize, Serialize};
+
+use super::named::named_enum;
+
+named_enum! {
+    /// The data sets that an experiment can name.
+    Dataset {
+        Mnist = "mnist", "handwritten digits, 28x28 grey, 10 classes, 60000 + 10000 images";
+        FashionMnist = "fashion-mnist", "articles of clothing, 28x28 grey, 10 classes, 60000 + 10000 images";
+        Cifar10 = "cifar10", "photographs, 32x32 colour, 10 classes, 50000 + 10000 images";
+        Cifar100 = "cifar100", "photographs, 32x32 colour, 100 classes, 50000 + 10000 images";
+        Folder = "folder", "a folder of PNG or JPEG images: train/ and test/ or val/, one folder a class";
+        Shapes = "shapes", "procedural shapes, 32x32 colour, 10 classes, generated: nothing to download";
+    }
+}
+
+named_enum! {
+    /// What lies outside the image when a crop reaches over its edge.
+    CropMode {
+        Zero = "zero", "pixels of value zero (black, before normalisation)";
+        Reflect = "reflect", "the image mirrored at its edge, the edge pixel not repeated";
+    }
+}
+
+/// `[data]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// The data set. Required in the file.
+    pub dataset: Dataset,
+    /// Folder data sets only, and required there: the folder's path below the data root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Side in pixels of the square that images are resized to, 1 to 4096. Required for `folder`; the other sets keep
+    /// their own size unless it is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<usize>,
+    /// Share of the training set that is held out, in [0, 1). If it is not 0 the best checkpoint is chosen on it.
+    /// Default 0.
+    pub validation: f64,
+    /// Use only this many training images (the first ones of a seeded order); 0 = all of them. Default 0.
+    pub train_limit: usize,
+    /// Threads that prepare batches ahead of the trainer, 1 to 256. The result does not depend on it. Default 1.
+    pub workers: usize,
+    /// Subtract the data set's mean and divide by its standard deviation, channel by channel. Default true.
+    pub normalize: bool,
+    /// `[data.augment]`: random changes of the training images.
+    pub augment: Augment,
+}
+
+/// `[data.augment]`. Every random choice depends only on (seed, epoch, index of the sample).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Augment {
+    /// Pad every side by this many pixels and cut a random window of the original size, at most 1024; 0 = off.
+    /// Default 0.
+    pub crop_padding: usize,
+    /// What the padding holds. Default `zero`.
+    pub crop_mode: CropMode,
+    /// Mirror left and right with probability 1/2. Default false.
+    pub flip: bool,
+    /// Side in pixels of one square hole at a random place, at most 4096; 0 = off (DeVries and Taylor 2017). Default 0.
+    pub cutout: usize,
+    /// Mix pairs of samples with a weight drawn from Beta(alpha, alpha), at most 100; 0 = off (Zhang et al. 2018).
+    /// Default 0.
+    pub mixup: f64,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data {
+            dataset: Dataset::Shapes,
+            path: None,
+            image_size: None,
+            validation: 0.0,
+            train_limit: 0,
+            workers: 1,
+            normalize: true,
+            augment: Augment::default(),
+        }
+    }
+}
+
+impl Default for Augment {
+    fn default() -> Self {
+        Augment { crop_padding: 0, crop_mode: CropMode::Zero, flip: false, cutout: 0, mixup: 0.0 }
+    }
+}

@@ -1,0 +1,23 @@
+//! `[log]`: what a run writes, and how often.
+
+use serde::{Deserialize, Serialize};
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Seconds between two progress lines where there is no terminal, above 0. Default 10.
+    pub interval_seconds: f64,
+    /// Updates between two checkpoints within an epoch; 0 = at the end of every epoch only. Default 0.
+    pub checkpoint_every_steps: usize,
+    /// How many `last` checkpoints are kept, 1 to 1000. Default 1.
+    pub keep: usize,
+    /// Write TensorBoard events beside `metrics.jsonl`. Default true.
+    pub tensorboard: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { interval_seconds: 10.0, checkpoint_every_steps: 0, keep: 1, tensorboard: true }
+    }
+}

@@ -1,0 +1,89 @@
+//! `[model]`: which network, and the few things that can be varied in it.
+
+use serde::{Deserialize, Serialize};
+
+use super::named::named_enum;
+
+named_enum! {
+    /// The networks that an experiment can name.
+    ModelName {
+        Mlp = "mlp", "fully connected: linear, activation and batch norm for each of `widths`, then a linear classifier";
+        SmallCnn = "small_cnn", "a small convolutional network that trains in minutes on two cores";
+        CifarCnn = "cifar_cnn", "six convolutions (32-32-64-64-128-128) and two linear layers, with batch norm and dropout";
+        Vgg11 = "vgg11", "VGG configuration A for 32x32 images: 8 convolutions, one linear layer";
+        Vgg13 = "vgg13", "VGG configuration B for 32x32 images: 10 convolutions, one linear layer";
+        Vgg16 = "vgg16", "VGG configuration D for 32x32 images: 13 convolutions, one linear layer";
+        Vgg19 = "vgg19", "VGG configuration E for 32x32 images: 16 convolutions, one linear layer";
+        ResNet20 = "resnet20", "thin residual network for 32x32 images: 16-32-64 channels, 3 blocks a stage";
+        ResNet32 = "resnet32", "thin residual network for 32x32 images: 16-32-64 channels, 5 blocks a stage";
+        ResNet44 = "resnet44", "thin residual network for 32x32 images: 16-32-64 channels, 7 blocks a stage";
+        ResNet56 = "resnet56", "thin residual network for 32x32 images: 16-32-64 channels, 9 blocks a stage";
+        ResNet18 = "resnet18", "residual network of the ImageNet kind: 64 to 512 channels, basic blocks 2-2-2-2";
+        ResNet34 = "resnet34", "residual network of the ImageNet kind: 64 to 512 channels, basic blocks 3-4-6-3";
+        ResNet50 = "resnet50", "residual network of the ImageNet kind: 256 to 2048 channels, bottlenecks 3-4-6-3";
+        MobileNetV1 = "mobilenet_v1", "depthwise separable convolutions, 32 to 1024 channels, 13 blocks";
+    }
+}
+
+named_enum! {
+    /// The activation between layers.
+    ActivationName {
+        Relu = "relu", "max(x, 0)";
+        Relu6 = "relu6", "min(max(x, 0), 6)";
+        LeakyRelu = "leaky_relu", "x, or 0.01 x where x is negative";
+        Prelu = "prelu", "x, or a x where x is negative; a is learnt, one a layer, at first 0.25";
+        Tanh = "tanh", "hyperbolic tangent";
+        Sigmoid = "sigmoid", "1 / (1 + exp(-x))";
+    }
+}
+
+named_enum! {
+    /// How the weights of linear and convolutional layers are drawn; named as PyTorch names them.
+    InitName {
+        Default = "default", "the model's own";
+        KaimingNormal = "kaiming_normal", "normal, variance 2 / fan in (He et al. 2015)";
+        KaimingUniform = "kaiming_uniform", "uniform, variance 2 / fan in (He et al. 2015)";
+        XavierNormal = "xavier_normal", "normal, variance 2 / (fan in + fan out) (Glorot and Bengio 2010)";
+        XavierUniform = "xavier_uniform", "uniform, variance 2 / (fan in + fan out) (Glorot and Bengio 2010)";
+    }
+}
+
+/// `[model]`. The number of classes and the shape of the input come from the data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Model {
+    /// The network. Required in the file.
+    pub name: ModelName,
+    /// `mlp` only: units of each hidden layer, at most 64 layers of 1 to 65536; empty = a linear classifier.
+    /// Default [500, 300]; empty for every other model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub widths: Option<Vec<usize>>,
+    /// Every convolutional model, not `mlp`: multiplies the channels of every layer (rounded, at least 1), above 0 and
+    /// at most 64. Default 1.
+    pub width: f64,
+    /// Share of activations dropped in training, in [0, 1). `mlp`: after every hidden layer; `cifar_cnn`: in place of its
+    /// own 0.2, 0.3, 0.4 and 0.5; the others: before the classifier. Default: the model's own (0 except for `cifar_cnn`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
+    /// `mlp` and `vgg` only: batch normalisation after every hidden layer's activation (`mlp`) or between every convolution
+    /// and its activation (`vgg`). Default true.
+    pub batch_norm: bool,
+    /// The activation of every hidden layer. Default `relu`.
+    pub activation: ActivationName,
+    /// How weights are drawn. Default `default`, the model's own.
+    pub init: InitName,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Model {
+            name: ModelName::SmallCnn,
+            widths: None,
+            width: 1.0,
+            dropout: None,
+            batch_norm: true,
+            activation: ActivationName::Relu,
+            init: InitName::Default,
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `[train]`: how long, in what batches, with which loss and safeguards.
+
+use serde::{Deserialize, Serialize};
+
+/// `[train]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Train {
+    /// Passes over the training set, 1 to 1000000. Default 10.
+    pub epochs: usize,
+    /// Images a forward and backward pass, 1 to 65536. Default 128.
+    pub batch_size: usize,
+    /// Images a forward pass in evaluation, 1 to 65536. Default 256.
+    pub eval_batch_size: usize,
+    /// Share of the target's probability spread evenly over all classes, in [0, 1). Default 0.
+    pub label_smoothing: f64,
+    /// Scale gradients down to this global L2 norm; 0 = off. Default 0.
+    pub clip_norm: f64,
+    /// Decay of the moving average of the weights that evaluation then uses, in [0, 1); 0 = off. Default 0.
+    pub ema_decay: f64,
+    /// Batches whose gradients are averaged before one update, 1 to 65536. Default 1.
+    pub accumulate: usize,
+    /// Stop after this many epochs without a better accuracy; 0 = off. Default 0.
+    pub early_stop: usize,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Train {
+            epochs: 10,
+            batch_size: 128,
+            eval_batch_size: 256,
+            label_smoothing: 0.0,
+            clip_norm: 0.0,
+            ema_decay: 0.0,
+            accumulate: 1,
+            early_stop: 0,
+        }
+    }
+}
