@@ -1,0 +1,85 @@
+//! All checks, cheapest first. The first failure ends the run.
+
+use crate::{house, readme, shell};
+use std::time::Instant;
+
+type Stage = (&'static str, fn() -> Result<(), String>);
+
+const STAGES: &[Stage] = &[
+    ("formatting", || shell::run_cargo("fmt --all --check", &[])),
+    ("crate edges and unsafe code", house::check),
+    ("lints", || shell::run_cargo("clippy --workspace --all-targets --locked -- -D warnings", &[])),
+    ("lints without default features", || {
+        shell::run_cargo("clippy --package qtensor --package qzoo --no-default-features --locked -- -D warnings", &[])
+    }),
+    ("tests", || test(&[])),
+    ("documentation", || shell::run_cargo("doc --workspace --no-deps --locked", &[("RUSTDOCFLAGS", "-D warnings")])),
+    ("experiments", experiments),
+    ("commands of the README", readme::check),
+];
+
+/// Runs every stage.
+pub(crate) fn run() -> Result<(), String> {
+    let start = Instant::now();
+    for (name, stage) in STAGES {
+        eprintln!("== {name}");
+        let begin = Instant::now();
+        stage().map_err(|message| format!("{name}: {message}"))?;
+        eprintln!("== {name}: passed in {:.0} s", begin.elapsed().as_secs_f64());
+    }
+    eprintln!("all stages passed in {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// All tests of the workspace, and the kernels' once more for every other instruction set of this CPU.
+pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
+    shell::run_cargo(&format!("test --workspace --locked {}", arguments.join(" ")), &[])?;
+    for isa in instruction_sets().iter().skip(1) {
+        eprintln!("== kernels with QUARTZ_ISA={isa}");
+        shell::run_cargo(
+            &format!("test --package qkernels --tests --locked {}", arguments.join(" ")),
+            &[("QUARTZ_ISA", isa)],
+        )?;
+    }
+    Ok(())
+}
+
+/// The names that `QUARTZ_ISA` takes on this CPU, best first, in the order of the kernels' table.
+fn instruction_sets() -> Vec<&'static str> {
+    let mut names = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("fma");
+        if avx512 && is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bf16") {
+            names.push("avx512vnni");
+        }
+        if avx512 {
+            names.push("avx512");
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            names.push("avx2");
+        }
+    }
+    if cfg!(target_arch = "aarch64") {
+        names.push("neon");
+    }
+    names.push("portable");
+    names
+}
+
+/// Every experiment file is read, and its model built.
+fn experiments() -> Result<(), String> {
+    let folder = shell::root().join("experiments");
+    let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut files: Vec<_> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    files.sort();
+    for file in files.iter().filter(|file| file.extension().is_some_and(|e| e == "toml")) {
+        let line = format!("run --release --locked --package quartz --bin quartz -- train {} --check", file.display());
+        shell::run_cargo(&line, &[])?;
+    }
+    Ok(())
+}
