@@ -1,0 +1,116 @@
+//! Matrix products: `C = activation(alpha * A * B + beta * C + bias)`.
+//!
+//! `A` is `[m, k]`, `B` is `[k, n]`, `C` is `[m, n]`, `bias` is `[n]`. The operands may have any strides: transposed, sliced with gaps, or
+//! stretched from one row (stride 0). f32 runs on the vector kernels, f64 on the reference path.
+
+mod reference;
+
+use crate::Activation;
+use qtensor::{DType, Error, Result, Tensor};
+
+/// One matrix product and what happens to its result before it is stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Gemm<'a> {
+    /// Left operand, `[m, k]`.
+    pub a: &'a Tensor,
+    /// Right operand, `[k, n]`.
+    pub b: &'a Tensor,
+    /// Factor of the product.
+    pub alpha: f64,
+    /// Factor of what the output held before. At 0 the old values are never read, not even NaN.
+    pub beta: f64,
+    /// Added to every row, `[n]`.
+    pub bias: Option<&'a Tensor>,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+/// `a * b` for `[m, k]` and `[k, n]`.
+///
+/// # Errors
+/// Ranks other than 2, inner dimensions that differ, or element types that differ or are neither f32 nor f64.
+pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    Gemm::new(a, b).run()
+}
+
+impl<'a> Gemm<'a> {
+    /// `a * b` alone: alpha 1, beta 0, no bias, no activation.
+    pub fn new(a: &'a Tensor, b: &'a Tensor) -> Self {
+        Gemm { a, b, alpha: 1.0, beta: 0.0, bias: None, activation: Activation::None }
+    }
+
+    /// The result as a new row-major tensor. There is no old output, so `beta` has no part in it.
+    ///
+    /// # Errors
+    /// As [`matmul`]; or a bias that is not `[n]` of the same type.
+    pub fn run(&self) -> Result<Tensor> {
+        let [m, n] = self.check()?;
+        let mut out = Tensor::empty([m, n], self.a.dtype())?;
+        Gemm { beta: 0.0, ..*self }.compute(&mut out)?;
+        Ok(out)
+    }
+
+    /// The result into `out` of shape `[m, n]`, which keeps its memory order; with gaps it becomes row-major.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); or an output of another shape or type.
+    pub fn run_into(&self, out: &mut Tensor) -> Result<()> {
+        let shape = self.check()?;
+        if out.shape() != shape {
+            return Err(Error::shape(
+                "gemm",
+                format!("the product is {}×{}, the output {}", shape[0], shape[1], out.shape()),
+            ));
+        }
+        if out.dtype() != self.a.dtype() {
+            return Err(Error::DType { op: "gemm", expected: self.a.dtype(), found: out.dtype() });
+        }
+        if out.layout().is_contiguous() {
+            return self.compute(out);
+        }
+        let mut row_major = if self.beta == 0.0 { Tensor::empty(shape, out.dtype())? } else { out.contiguous() };
+        self.compute(&mut row_major)?;
+        out.copy_from(&row_major)
+    }
+
+    /// Validates everything but the output, whose shape it returns.
+    fn check(&self) -> Result<[usize; 2]> {
+        let (a, b) = (self.a.shape(), self.b.shape());
+        let (&[m, k], &[inner, n]) = (&a[..], &b[..]) else {
+            return Err(Error::shape("gemm", format!("operands must be matrices, found {a} and {b}")));
+        };
+        if k != inner {
+            return Err(Error::shape(
+                "gemm",
+                format!("cannot multiply {a} by {b}: inner dimensions {k} and {inner} differ"),
+            ));
+        }
+        let dtype = self.a.dtype();
+        if !matches!(dtype, DType::F32 | DType::F64) {
+            return Err(Error::DType { op: "gemm", expected: DType::F32, found: dtype });
+        }
+        for other in std::iter::once(self.b).chain(self.bias) {
+            if other.dtype() != dtype {
+                return Err(Error::DType { op: "gemm", expected: dtype, found: other.dtype() });
+            }
+        }
+        match self.bias {
+            Some(bias) if bias.shape() != [n] => Err(Error::shape(
+                "gemm",
+                format!("the bias of {n} columns must have shape {n}, found {}", bias.shape()),
+            )),
+            _ => Ok([m, n]),
+        }
+    }
+
+    /// Everything is checked and `out` is row-major.
+    fn compute(&self, out: &mut Tensor) -> Result<()> {
+        if out.numel() == 0 {
+            return Ok(());
+        }
+        match self.a.dtype() {
+            DType::F64 => reference::run::<f64>(self, out),
+            _ => reference::run::<f32>(self, out),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Textbook loops, generic over f32 and f64 and accumulated in f64: the oracle of all kernel tests.
+
+pub mod gemm;
