@@ -1,6 +1,7 @@
 //! `[model]`: which network, and the few things that can be varied in it.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::named::named_enum;
 
@@ -49,21 +50,19 @@ named_enum! {
 }
 
 /// `[model]`. The number of classes and the shape of the input come from the data set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
     /// The network. Required in the file.
     pub name: ModelName,
     /// `mlp` only: units of each hidden layer, at most 64 layers of 1 to 65536; empty = a linear classifier.
-    /// Default [500, 300]; empty for every other model.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub widths: Option<Vec<usize>>,
+    /// Default [500, 300].
+    pub widths: Vec<usize>,
     /// Every convolutional model, not `mlp`: multiplies the channels of every layer (rounded, at least 1), above 0 and
     /// at most 64. Default 1.
     pub width: f64,
     /// Share of activations dropped in training, in [0, 1). `mlp`: after every hidden layer; `cifar_cnn`: in place of its
     /// own 0.2, 0.3, 0.4 and 0.5; the others: before the classifier. Default: the model's own (0 except for `cifar_cnn`).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub dropout: Option<f64>,
     /// `mlp` and `vgg` only: batch normalisation after every hidden layer's activation (`mlp`) or between every convolution
     /// and its activation (`vgg`). Default true.
@@ -78,12 +77,53 @@ impl Default for Model {
     fn default() -> Self {
         Model {
             name: ModelName::SmallCnn,
-            widths: None,
+            widths: vec![500, 300],
             width: 1.0,
             dropout: None,
             batch_norm: true,
             activation: ActivationName::Relu,
             init: InitName::Default,
         }
+    }
+}
+
+impl ModelName {
+    /// Whether this is a VGG network.
+    pub fn is_vgg(self) -> bool {
+        matches!(self, ModelName::Vgg11 | ModelName::Vgg13 | ModelName::Vgg16 | ModelName::Vgg19)
+    }
+
+    /// Whether the key of `[model]` means something for this network. Keys that are not of `[model]` at all do not.
+    pub fn takes(self, key: &str) -> bool {
+        match key {
+            "widths" => self == ModelName::Mlp,
+            "width" => self != ModelName::Mlp,
+            "batch_norm" => self == ModelName::Mlp || self.is_vgg(),
+            "name" | "dropout" | "activation" | "init" => true,
+            _ => false,
+        }
+    }
+}
+
+/// Only the keys that the network takes, so that the written file is a valid one.
+impl Serialize for Model {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("name", &self.name)?;
+        if self.name.takes("widths") {
+            map.serialize_entry("widths", &self.widths)?;
+        }
+        if self.name.takes("width") {
+            map.serialize_entry("width", &self.width)?;
+        }
+        if let Some(dropout) = &self.dropout {
+            map.serialize_entry("dropout", dropout)?;
+        }
+        if self.name.takes("batch_norm") {
+            map.serialize_entry("batch_norm", &self.batch_norm)?;
+        }
+        map.serialize_entry("activation", &self.activation)?;
+        map.serialize_entry("init", &self.init)?;
+        map.end()
     }
 }
