@@ -1,0 +1,103 @@
+use serde::{Deserialize, Serialize};
+
+/// What a checkpoint is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// Everything that is needed to go on training to the bit.
+    Training,
+    /// Parameters and buffers for evaluation.
+    Weights,
+}
+
+/// How far a run has come. Counting begins at 0; everything before the position is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Epochs completed.
+    pub epoch: u64,
+    /// Optimizer steps completed in the current epoch.
+    pub step_in_epoch: u64,
+    /// Optimizer steps completed since the start of the run.
+    pub step: u64,
+}
+
+/// Sums over the current epoch's training batches so far; exact, so that a resumed epoch reports what an undisturbed one would.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunningTotals {
+    /// Images seen.
+    pub images: u64,
+    /// Sum over images of the loss.
+    pub loss: f64,
+    /// Sum over images of being right; with mixed labels a right answer counts its share.
+    pub correct: f64,
+}
+
+/// The figures of one completed epoch. Accuracies are fractions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochRecord {
+    /// Number of the epoch, from 1.
+    pub epoch: u64,
+    /// Optimizer steps since the start of the run.
+    pub step: u64,
+    /// Learning rate of the last step.
+    pub lr: f64,
+    /// Mean training loss.
+    pub train_loss: f64,
+    /// Training accuracy, as seen while the weights changed.
+    pub train_top1: f64,
+    /// Mean loss on the test images.
+    pub test_loss: f64,
+    /// Top-1 accuracy on the test images.
+    pub test_top1: f64,
+    /// Top-5 accuracy on the test images.
+    pub test_top5: f64,
+    /// Mean loss on the held-out images, where some are held out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
+    /// Top-1 accuracy on the held-out images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_top1: Option<f64>,
+}
+
+/// The best epoch so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// What was compared: `test_top1` or `validation_top1`.
+    pub metric: String,
+    /// Its value.
+    pub value: f64,
+    /// The epoch, from 1.
+    pub epoch: u64,
+    /// Top-1 accuracy on the test images in that epoch.
+    pub test_top1: f64,
+}
+
+/// The state of a run beside its tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// What the checkpoint is for.
+    pub purpose: Purpose,
+    /// The resolved experiment as TOML.
+    pub experiment: String,
+    /// Names of the classes, in the order of the outputs.
+    pub classes: Vec<String>,
+    /// Images of the data that trained it: channels, height, width.
+    pub image_shape: [usize; 3],
+    /// How far the run has come.
+    pub position: Position,
+    /// Sums over the current epoch.
+    pub totals: RunningTotals,
+    /// Completed epochs.
+    pub history: Vec<EpochRecord>,
+    /// The best epoch so far.
+    pub best: Option<Best>,
+    /// Lines of `metrics.jsonl` that belong to the run up to here.
+    pub metric_lines: u64,
+    /// Whether the run is over: all epochs done, or stopped early.
+    pub finished: bool,
+}
