@@ -1,0 +1,137 @@
+//! The reverse pass.
+
+use crate::accumulate::{accumulate, ones, sum_to};
+use crate::finite::expect_finite;
+use crate::tape::{Edge, Node, OpNode, Rule};
+use crate::{Error, Function, Gradients, Pass, Result, Saved, Tape, Var};
+use qtensor::Tensor;
+use std::sync::Arc;
+use std::time::Instant;
+
+type Slots = Vec<Option<Tensor>>;
+
+impl Tape {
+    /// The gradient of a loss of one element with respect to every leaf. Consumes the tape: what an op saved is released as
+    /// soon as its rule has run.
+    ///
+    /// # Errors
+    /// `loss` has more than one element, does not depend on any leaf, or belongs to another tape; or a rule fails.
+    pub fn backward(self, loss: &Var) -> Result<Gradients> {
+        if loss.value.numel() != 1 {
+            return Err(Error::Gradient {
+                op: "backward",
+                message: format!("a loss has one element, this one has shape {}; give backward_from dy", loss.shape()),
+            });
+        }
+        let dy = ones(loss.shape(), loss.dtype())?;
+        self.backward_from(loss, dy)
+    }
+
+    /// The product of `dy` with the Jacobian of `y` with respect to every leaf. `dy` has the shape and type of `y`.
+    ///
+    /// # Errors
+    /// `dy` does not fit, `y` does not depend on any leaf, or belongs to another tape; or a rule fails.
+    pub fn backward_from(self, y: &Var, dy: Tensor) -> Result<Gradients> {
+        let Some((tape, start)) = &y.node else {
+            return Err(Error::Variable { op: "backward", message: "the variable does not depend on any leaf" });
+        };
+        if *tape != self.id {
+            return Err(Error::Variable { op: "backward", message: "the variable belongs to another tape" });
+        }
+        if dy.shape() != y.shape() {
+            return Err(Error::gradient_shape("backward_from", y.shape(), dy.shape()));
+        }
+        if dy.dtype() != y.dtype() {
+            return Err(qtensor::Error::DType { op: "backward_from", expected: y.dtype(), found: dy.dtype() }.into());
+        }
+        let id = self.id.clone();
+        Ok(Gradients { id, slots: self.reverse(*start, dy)? })
+    }
+
+    /// Pops every entry, last first; what remains in the slots are the gradients of leaves.
+    fn reverse(mut self, start: usize, dy: Tensor) -> Result<Slots> {
+        let mut slots: Slots = vec![None; self.nodes.len()];
+        slots[start] = Some(dy);
+        while let Some(node) = self.nodes.pop() {
+            let Node::Op(node) = node else { continue };
+            if let Some(dy) = slots[self.nodes.len()].take() {
+                self.step(node, dy, &mut slots)?;
+            }
+        }
+        Ok(slots)
+    }
+
+    fn step(&self, node: OpNode, dy: Tensor, slots: &mut Slots) -> Result<()> {
+        let (name, scope) = (node.rule.name(), node.scope);
+        let needs: Vec<bool> = node.inputs.iter().map(Option::is_some).collect();
+        let gradients = match node.rule {
+            Rule::Rerun(function) => self.rerun(&*function, &scope, node.saved, dy, &needs),
+            Rule::Vjp(rule) => {
+                let start = self.settings.profile.is_some().then(Instant::now);
+                let gradients = rule.vjp(node.saved, dy, &needs);
+                if let (Some(profile), Some(start)) = (&self.settings.profile, start) {
+                    profile.add(&scope, name, Pass::Backward, start);
+                }
+                gradients
+            }
+        };
+        let at = |e: Error| e.at(name, &scope, Pass::Backward);
+        let gradients = gradients.map_err(at)?;
+        if gradients.len() != needs.len() {
+            let message = format!("the rule gave {} gradients for {} inputs", gradients.len(), needs.len());
+            return Err(at(Error::Gradient { op: name, message }));
+        }
+        for (i, (edge, gradient)) in node.inputs.iter().zip(gradients).enumerate() {
+            let (Some(edge), Some(gradient)) = (edge, gradient) else { continue };
+            let gradient = fit(name, gradient, edge).map_err(at)?;
+            if self.settings.check_finite {
+                expect_finite(&gradient, name, &scope, Pass::Backward, || format!("gradient of input {i}"))?;
+            }
+            accumulate(&mut slots[edge.node], gradient).map_err(at)?;
+        }
+        Ok(())
+    }
+
+    /// Records the composite on a tape of its own, which emits no effects, and goes back along that.
+    fn rerun(
+        &self,
+        function: &dyn Function,
+        scope: &Arc<str>,
+        mut saved: Saved,
+        dy: Tensor,
+        needs: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        let mut inner = Tape { effects: None, scope: scope.clone(), ..Tape::new() };
+        inner.settings = self.settings.clone();
+        inner.settings.forward = Pass::Recompute;
+        let mut inputs = Vec::with_capacity(needs.len());
+        for need in needs {
+            let value = saved.take()?;
+            inputs.push(if *need { inner.leaf(value) } else { Var::constant(value) });
+        }
+        let output = function.forward(&mut inner, &inputs)?;
+        let leaves: Vec<Option<usize>> = inputs.into_iter().map(|v| v.node.map(|(_, index)| index)).collect();
+        let Some((_, start)) = output.node else { return Ok(vec![None; needs.len()]) };
+        if output.value.shape() != dy.shape() {
+            return Err(Error::gradient_shape(function.name(), output.value.shape(), dy.shape()));
+        }
+        drop(output.value);
+        let mut slots = inner.reverse(start, dy)?;
+        Ok(leaves.into_iter().map(|leaf| leaf.and_then(|index| slots[index].take())).collect())
+    }
+}
+
+/// The one place where broadcasting is undone: a gradient of the broadcast shape is summed to the input's.
+fn fit(op: &'static str, gradient: Tensor, edge: &Edge) -> Result<Tensor> {
+    if gradient.dtype() != edge.dtype {
+        return Err(qtensor::Error::DType { op, expected: edge.dtype, found: gradient.dtype() }.into());
+    }
+    if *gradient.shape() == edge.shape {
+        return Ok(gradient);
+    }
+    let broadcasts = edge.shape.broadcast(gradient.shape(), op).is_ok_and(|shape| shape == *gradient.shape());
+    if !broadcasts {
+        return Err(Error::gradient_shape(op, &edge.shape, gradient.shape()));
+    }
+    sum_to(&gradient, &edge.shape)
+}
