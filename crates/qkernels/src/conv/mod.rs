@@ -1,0 +1,83 @@
+//! Two-dimensional convolution (cross-correlation, as networks define it), its input gradient and its weight gradient.
+//!
+//! `x` is `[N, C, H, W]`, `w` is `[O, C/groups, KH, KW]`, `y` is `[N, O, OH, OW]` with
+//! `OH = (H + 2 padding - dilation (KH - 1) - 1) / stride + 1`, and
+//! `y[n, o, i, j] = Σ x[n, c, i stride + kh dilation - padding, …] w[o, c, kh, kw]` over the channels `c` of the group of `o`.
+//! Inputs may have any strides; channels-last ones are used in place, others are converted once. Outputs are channels-last.
+//! f32 runs on the vector kernels, f64 on textbook loops.
+
+mod geometry;
+
+use crate::{Activation, naive};
+pub(crate) use geometry::Geometry;
+use geometry::check_float;
+use qtensor::{Error, Result, Tensor};
+
+/// How a convolution walks its input; pairs are (height, width).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conv2dParams {
+    /// Steps between the windows of neighbouring outputs.
+    pub stride: [usize; 2],
+    /// Zeros around the image, on each side.
+    pub padding: [usize; 2],
+    /// Steps between the taps of the kernel.
+    pub dilation: [usize; 2],
+    /// Independent groups of channels; as many as channels for a depthwise convolution.
+    pub groups: usize,
+}
+
+impl Default for Conv2dParams {
+    fn default() -> Self {
+        Conv2dParams { stride: [1; 2], padding: [0; 2], dilation: [1; 2], groups: 1 }
+    }
+}
+
+/// `activation(conv(x, w) + bias)`, channels-last; `bias` is `[O]`.
+///
+/// # Errors
+/// Shapes that do not fit each other or the parameters; element types that differ or are neither f32 nor f64.
+pub fn conv2d(
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    params: &Conv2dParams,
+    activation: Activation,
+) -> Result<Tensor> {
+    let op = "conv2d";
+    let geometry = Geometry::of_forward(op, x, w, params)?;
+    if let Some(bias) = bias {
+        check_float(op, x, bias)?;
+        if bias.shape() != [geometry.filters] {
+            let (found, filters) = (bias.shape(), geometry.filters);
+            return Err(Error::shape(
+                op,
+                format!("the bias of {filters} filters must have shape {filters}, found {found}"),
+            ));
+        }
+    }
+    let y = naive::conv::conv2d(x, w, bias, params, activation)?;
+    Ok(y.to_dtype(x.dtype())?.to_channels_last())
+}
+
+/// The gradient of a loss with respect to `x` of `y = conv2d(x, w)`, from the gradient `dy` with respect to `y`; channels-last, of shape `x_shape`.
+///
+/// # Errors
+/// Shapes that do not fit each other or the parameters; element types that differ or are neither f32 nor f64.
+pub fn conv2d_input_grad(dy: &Tensor, w: &Tensor, x_shape: &[usize], params: &Conv2dParams) -> Result<Tensor> {
+    let op = "conv2d_input_grad";
+    check_float(op, dy, w)?;
+    Geometry::new(op, x_shape, w.shape(), params)?.check_output(op, dy)?;
+    let dx = naive::conv::conv2d_input_grad(dy, w, x_shape, params)?;
+    Ok(dx.to_dtype(dy.dtype())?.to_channels_last())
+}
+
+/// The gradient of a loss with respect to `w` of `y = conv2d(x, w)`, from the gradient `dy` with respect to `y`; row-major, of shape `w_shape`.
+///
+/// # Errors
+/// Shapes that do not fit each other or the parameters; element types that differ or are neither f32 nor f64.
+pub fn conv2d_weight_grad(x: &Tensor, dy: &Tensor, w_shape: &[usize], params: &Conv2dParams) -> Result<Tensor> {
+    let op = "conv2d_weight_grad";
+    check_float(op, x, dy)?;
+    Geometry::new(op, x.shape(), w_shape, params)?.check_output(op, dy)?;
+    naive::conv::conv2d_weight_grad(x, dy, w_shape, params)?.to_dtype(x.dtype())
+}
