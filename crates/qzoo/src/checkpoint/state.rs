@@ -36,7 +36,6 @@ pub struct RunningTotals {
 
 /// The figures of one completed epoch. Accuracies are fractions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct EpochRecord {
     /// Number of the epoch, from 1.
     pub epoch: u64,

@@ -1,0 +1,102 @@
+use super::{Environment, EvaluationReport, Metrics, Profile, Result, RunError, RunResult, read_metrics};
+use serde::de::DeserializeOwned;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Reads the folder of a run, finished or not, without locking it.
+#[derive(Clone, Debug)]
+pub struct RunReader {
+    path: PathBuf,
+}
+
+impl RunReader {
+    /// Opens the folder.
+    ///
+    /// # Errors
+    /// It is not the folder of a run.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.join("config.resolved.toml").is_file() {
+            return Ok(RunReader { path: path.to_path_buf() });
+        }
+        let message = "is not the folder of a run: it has no config.resolved.toml".to_string();
+        Err(RunError::NotARun { path: path.to_path_buf(), message })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The resolved experiment, as TOML.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn experiment(&self) -> Result<String> {
+        let path = self.path.join("config.resolved.toml");
+        std::fs::read_to_string(&path).map_err(RunError::io(&path, "read"))
+    }
+
+    /// Steps and epochs so far; empty for a run that has not logged yet.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn metrics(&self) -> Result<Metrics> {
+        let path = self.path.join("metrics.jsonl");
+        if path.exists() { read_metrics(&path) } else { Ok(Metrics::default()) }
+    }
+
+    /// Where and how the run was made; `None` where the file is not there.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn environment(&self) -> Result<Option<Environment>> {
+        self.json("env.json")
+    }
+
+    /// The final evaluation; `None` before the end of the run.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn evaluation(&self) -> Result<Option<EvaluationReport>> {
+        self.json("evaluation.json")
+    }
+
+    /// Time and memory by layer; `None` where it was not measured.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn profile(&self) -> Result<Option<Profile>> {
+        self.json("profile.json")
+    }
+
+    /// The totals; `None` before the end of the run.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn result(&self) -> Result<Option<RunResult>> {
+        self.json("result.json")
+    }
+
+    /// The last training checkpoint.
+    pub fn last(&self) -> PathBuf {
+        self.path.join("checkpoints").join("last.safetensors")
+    }
+
+    /// The weights of the best epoch.
+    pub fn best(&self) -> PathBuf {
+        self.path.join("checkpoints").join("best.safetensors")
+    }
+
+    fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let path = self.path.join(name);
+        let text = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(RunError::io(&path, "read"))?,
+        };
+        serde_json::from_str(&text).map(Some).map_err(|error| {
+            let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+            let offset = (before + error.column().saturating_sub(1)).min(text.len()) as u64;
+            RunError::Damaged { path, offset, message: error.to_string() }
+        })
+    }
+}
