@@ -3,4 +3,8 @@
 
 pub mod checkpoint;
 pub mod experiment;
+pub mod init;
+pub mod metrics;
+pub mod nn;
 pub mod run;
+pub mod schedule;
