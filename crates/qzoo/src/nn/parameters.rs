@@ -133,12 +133,14 @@ impl Parameters {
         }
     }
 
-    pub(crate) fn push(&mut self, parameter: Parameter) -> usize {
+    /// Adds a parameter; returns its position. Names must differ.
+    pub fn push(&mut self, parameter: Parameter) -> usize {
         self.parameters.push(parameter);
         self.parameters.len() - 1
     }
 
-    pub(crate) fn push_buffer(&mut self, buffer: Buffer) -> usize {
+    /// Adds a buffer; returns its position. Names must differ.
+    pub fn push_buffer(&mut self, buffer: Buffer) -> usize {
         self.buffers.push(buffer);
         self.buffers.len() - 1
     }

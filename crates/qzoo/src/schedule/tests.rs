@@ -180,7 +180,10 @@ fn every_shape_stays_within_its_rates_at_the_edges() {
                 let schedule = schedule(&shape, unit, Span { warm_up: [warm, 0.1], ..span(1, epochs) });
                 for step in 0..20 {
                     let rate = schedule.lr(step);
-                    assert!((0.0..=0.1 + 1e-12).contains(&rate), "{shape:?} {unit:?} {epochs} {warm} at {step}: {rate}");
+                    assert!(
+                        (0.0..=0.1 + 1e-12).contains(&rate),
+                        "{shape:?} {unit:?} {epochs} {warm} at {step}: {rate}"
+                    );
                 }
             }
         }
