@@ -27,7 +27,7 @@ class Cases:
         self.tensors[f"{name}/y"] = y.detach().float().contiguous()
         self.tensors[f"{name}/dy"] = dy.float().contiguous()
         for key, value in (extra or {}).items():
-            self.tensors[f"{name}/{key}"] = value.contiguous()
+            self.tensors[f"{name}/{key}"] = value.clone().contiguous()
         self.cases.append({"name": name, "op": op, "inputs": len(inputs), "options": options or {}})
 
 
