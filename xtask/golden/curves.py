@@ -59,6 +59,10 @@ class Mlp(nn.Module):
         return self.fc3(self.bn2(F.relu(self.fc2(x))))
 
 
+def is_norm_scale(name):
+    return float(name.endswith("weight") and (".bn" in "." + name or "shortcut.1" in name))
+
+
 def curve(model, shape, lr):
     model = model.double()
     with torch.no_grad():
@@ -68,7 +72,7 @@ def curve(model, shape, lr):
                 p.copy_((values(name, p.shape) / fan_in**0.5).float())
             else:
                 # Norm scales around 1, norm shifts and biases around 0.
-                p.copy_((values(name, p.shape) * 0.1 + (1.0 if p.dim() == 1 and "bn" in name and name.endswith("weight") or "shortcut.1.weight" in name else 0.0)).float())
+                p.copy_((values(name, p.shape) * 0.1 + is_norm_scale(name)).float())
     optimizer = torch.optim.SGD(model.parameters(), lr, 0.9, weight_decay=5e-4, nesterov=True)
     losses, labels = [], torch.arange(BATCH) * 7 % 10
     for step in range(STEPS):
@@ -85,5 +89,5 @@ def curve(model, shape, lr):
 
 
 def write(path):
-    result = {"steps": STEPS, "batch": BATCH, "resnet20": curve(ResNet20(), (3, 32, 32), 0.02), "mlp": curve(Mlp(), (1, 28, 28), 0.05)}
+    result = {"steps": STEPS, "batch": BATCH, "resnet20": curve(ResNet20(), (3, 32, 32), 0.01), "mlp": curve(Mlp(), (1, 28, 28), 0.01)}
     path.write_text(json.dumps(result, indent=1) + "\n")
