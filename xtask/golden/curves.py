@@ -91,5 +91,5 @@ def curve(model, shape, lr):
 
 
 def write(path):
-    result = {"steps": STEPS, "batch": BATCH, "resnet20": curve(ResNet20(), (3, 32, 32), 0.001), "mlp": curve(Mlp(), (1, 28, 28), 0.01)}
+    result = {"steps": STEPS, "batch": BATCH, "resnet20": curve(ResNet20(), (3, 32, 32), 0.0005), "mlp": curve(Mlp(), (1, 28, 28), 0.01)}
     path.write_text(json.dumps(result, indent=1) + "\n")
