@@ -4,6 +4,7 @@
 //! stretched from one row (stride 0). f32 runs on the vector kernels, f64 on the reference path.
 
 mod reference;
+pub mod tile;
 
 use crate::Activation;
 use qtensor::{DType, Error, Result, Tensor};

@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 ///
 /// # Safety
 /// A value must exist only where the CPU supports the instructions that its methods use.
-pub unsafe trait Isa: Copy + Send + Sync + 'static {
+pub unsafe trait Isa: Outline + Copy + Send + Sync + 'static {
     /// A vector of [`LANES`](Isa::LANES) f32.
     type F32: Copy + Send + Sync;
     /// One truth value a lane.
@@ -126,6 +126,12 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     }
 }
 
+/// Calls that keep the instruction set, so that large kernels are compiled once and not once a call site.
+pub trait Outline: Sized {
+    /// Runs a kernel as a function of its own, with the instructions of this token.
+    fn outline<K: Kernel>(self, kernel: K) -> K::Output;
+}
+
 /// A computation that is generic over the instruction set. `run` and all that it calls must be `#[inline(always)]`.
 pub trait Kernel {
     /// What the computation returns.
@@ -175,17 +181,24 @@ macro_rules! isa_table {
         /// The CPU must support `id`.
         unsafe fn enter<K: Kernel>(id: IsaId, kernel: K) -> K::Output {
             match id {
-                $($(#[$when])* IsaId::$id => {
-                    $(#[target_feature(enable = $feature)])*
-                    unsafe fn stamped<K: Kernel>(kernel: K) -> K::Output {
-                        // SAFETY: the caller of `enter` checked the CPU.
-                        kernel.run(unsafe { $module::$token::assume() })
-                    }
-                    // SAFETY: as promised by the caller.
-                    unsafe { stamped(kernel) }
-                })*
+                // SAFETY: as promised by the caller.
+                $($(#[$when])* IsaId::$id => unsafe { $module::$token::assume() }.outline(kernel),)*
             }
         }
+
+        $($(#[$when])*
+        impl Outline for $module::$token {
+            #[inline(always)]
+            fn outline<K: Kernel>(self, kernel: K) -> K::Output {
+                $(#[target_feature(enable = $feature)])*
+                unsafe fn stamped<K: Kernel>(token: $module::$token, kernel: K) -> K::Output {
+                    kernel.run(token)
+                }
+                // SAFETY: the token proves that the CPU has the instructions.
+                #[allow(unused_unsafe)]
+                unsafe { stamped(self, kernel) }
+            }
+        })*
     };
     (@detect $feature:tt) => {{
         #[cfg(target_arch = "x86_64")]
