@@ -2,11 +2,18 @@
 
 mod activation;
 pub mod conv;
+pub mod elementwise;
 pub mod gemm;
 pub mod isa;
 pub mod naive;
+pub mod norm;
 pub mod par;
+pub mod pool;
+pub mod reduce;
+pub mod softmax;
+pub mod update;
 
 pub use activation::Activation;
 pub use conv::{Conv2dParams, conv2d, conv2d_input_grad, conv2d_weight_grad};
+pub use elementwise::{BinaryOp, UnaryOp, add_assign, binary, unary};
 pub use gemm::{Gemm, matmul};

@@ -1,0 +1,257 @@
+//! Elementwise operations.
+//!
+//! Results keep the memory order of the first dense operand. f32 operands that are dense in the same memory order are fast; all strides work.
+
+mod prelu;
+
+pub use prelu::{prelu, prelu_grad};
+
+use crate::{naive, reduce};
+use qtensor::{DType, Error, Result, Tensor};
+
+/// A function of one value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum UnaryOp {
+    /// `-x`
+    Neg,
+    /// `|x|`
+    Abs,
+    /// `x²`
+    Square,
+    /// `√x`
+    Sqrt,
+    /// `1 / x`
+    Recip,
+    /// `eˣ`
+    Exp,
+    /// Natural logarithm
+    Log,
+    /// Hyperbolic tangent
+    Tanh,
+    /// `1 / (1 + e⁻ˣ)`
+    Sigmoid,
+    /// `max(x, 0)`; NaN stays NaN
+    Relu,
+    /// `min(max(x, 0), 6)`; NaN stays NaN
+    Relu6,
+    /// `x` where positive, `slope · x` elsewhere
+    LeakyRelu(f64),
+}
+
+/// What the gradient of a unary operation needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saves {
+    /// Neither input nor output.
+    Nothing,
+    /// The input.
+    Input,
+    /// The output, which the next operation often keeps anyway.
+    Output,
+}
+
+impl UnaryOp {
+    /// What [`unary_grad`] takes beside the output's gradient.
+    pub fn saves(self) -> Saves {
+        match self {
+            UnaryOp::Neg => Saves::Nothing,
+            UnaryOp::Abs | UnaryOp::Square | UnaryOp::Log => Saves::Input,
+            // The sign of the output is that of the input only for slopes that do not flip it.
+            UnaryOp::LeakyRelu(slope) if slope.is_nan() || slope < 0.0 => Saves::Input,
+            _ => Saves::Output,
+        }
+    }
+
+    /// The name, for messages and profiles.
+    pub fn name(self) -> &'static str {
+        match self {
+            UnaryOp::Neg => "neg",
+            UnaryOp::Abs => "abs",
+            UnaryOp::Square => "square",
+            UnaryOp::Sqrt => "sqrt",
+            UnaryOp::Recip => "recip",
+            UnaryOp::Exp => "exp",
+            UnaryOp::Log => "log",
+            UnaryOp::Tanh => "tanh",
+            UnaryOp::Sigmoid => "sigmoid",
+            UnaryOp::Relu => "relu",
+            UnaryOp::Relu6 => "relu6",
+            UnaryOp::LeakyRelu(_) => "leaky_relu",
+        }
+    }
+}
+
+/// A function of two values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BinaryOp {
+    /// `a + b`
+    Add,
+    /// `a - b`
+    Sub,
+    /// `a · b`
+    Mul,
+    /// `a / b`
+    Div,
+    /// The larger; NaN where either is NaN
+    Max,
+    /// The smaller; NaN where either is NaN
+    Min,
+}
+
+impl BinaryOp {
+    /// The name, for messages and profiles.
+    pub fn name(self) -> &'static str {
+        match self {
+            BinaryOp::Add => "add",
+            BinaryOp::Sub => "sub",
+            BinaryOp::Mul => "mul",
+            BinaryOp::Div => "div",
+            BinaryOp::Max => "maximum",
+            BinaryOp::Min => "minimum",
+        }
+    }
+}
+
+/// `f(x)` of every element.
+///
+/// # Errors
+/// `x` is neither f32 nor f64.
+pub fn unary(op: UnaryOp, x: &Tensor) -> Result<Tensor> {
+    naive::tensor_like(x, naive::values(op.name(), x)?.into_iter().map(|x| op.value(x)).collect())
+}
+
+/// Replaces every element by `f(x)`, in place where the buffer is unique.
+///
+/// # Errors
+/// `x` is neither f32 nor f64.
+pub fn unary_assign(op: UnaryOp, x: &mut Tensor) -> Result<()> {
+    *x = unary(op, x)?;
+    Ok(())
+}
+
+/// `f'(x) · dy`, where `saved` is the input or the output of [`unary`] as [`UnaryOp::saves`] says (where that is [`Saves::Nothing`], pass `dy`).
+///
+/// # Errors
+/// Shapes or types differ, or the type is neither f32 nor f64.
+pub fn unary_grad(op: UnaryOp, saved: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    same("unary_grad", saved, dy)?;
+    let saved = naive::values(op.name(), saved)?;
+    let dx = saved.into_iter().zip(naive::values(op.name(), dy)?).map(|(s, dy)| op.derivative(s) * dy).collect();
+    naive::tensor_like(dy, dx)
+}
+
+/// As [`unary_grad`], written over `dy` where its buffer is unique.
+///
+/// # Errors
+/// As [`unary_grad`].
+pub fn unary_grad_assign(op: UnaryOp, saved: &Tensor, dy: &mut Tensor) -> Result<()> {
+    *dy = unary_grad(op, saved, dy)?;
+    Ok(())
+}
+
+/// `f(a, b)` with NumPy's broadcasting.
+///
+/// # Errors
+/// Shapes that do not broadcast, types that differ or are neither f32 nor f64.
+pub fn binary(op: BinaryOp, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    same_type(op.name(), a, b)?;
+    let shape = a.shape().broadcast(b.shape(), op.name())?;
+    let (wide_a, wide_b) = (a.expand(shape)?, b.expand(shape)?);
+    let pairs = naive::values(op.name(), &wide_a)?.into_iter().zip(naive::values(op.name(), &wide_b)?);
+    let like = if wide_a.layout().is_dense() { &wide_a } else { &wide_b };
+    naive::tensor_like(like, pairs.map(|(a, b)| op.value(a, b)).collect())
+}
+
+/// Gradients of [`binary`] with respect to `a` and `b`, each with the shape of its operand, computed only where `needs` says so.
+///
+/// # Errors
+/// Shapes or types that do not fit.
+pub fn binary_grad(op: BinaryOp, a: &Tensor, b: &Tensor, dy: &Tensor, needs: [bool; 2]) -> Result<[Option<Tensor>; 2]> {
+    same_type(op.name(), a, b)?;
+    same_type(op.name(), a, dy)?;
+    let shape = a.shape().broadcast(b.shape(), op.name())?;
+    if *dy.shape() != shape {
+        return Err(Error::shape(op.name(), format!("gradient of shape {} for an output of {shape}", dy.shape())));
+    }
+    let (wide_a, wide_b) = (naive::values(op.name(), &a.expand(shape)?)?, naive::values(op.name(), &b.expand(shape)?)?);
+    let wide_dy = naive::values(op.name(), dy)?;
+    let side = |which: usize, operand: &Tensor| -> Result<Option<Tensor>> {
+        if !needs[which] {
+            return Ok(None);
+        }
+        let partial = wide_a.iter().zip(&wide_b).zip(&wide_dy).map(|((a, b), dy)| op.derivatives(*a, *b)[which] * dy);
+        Ok(Some(reduce::sum_to(&naive::tensor_like(dy, partial.collect())?, operand.shape())?))
+    };
+    Ok([side(0, a)?, side(1, b)?])
+}
+
+/// `max(a + b, 0)` in one pass: the end of a residual block. Its gradient is that of [`UnaryOp::Relu`] from the output.
+///
+/// # Errors
+/// Shapes that do not broadcast, types that differ or are neither f32 nor f64.
+pub fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    unary(UnaryOp::Relu, &binary(BinaryOp::Add, a, b)?)
+}
+
+/// `a += b`, where `b` broadcasts to the shape of `a`; in place where the buffer of `a` is unique.
+///
+/// # Errors
+/// Shapes or types that do not fit.
+pub fn add_assign(a: &mut Tensor, b: &Tensor) -> Result<()> {
+    axpy(1.0, b, a)
+}
+
+/// `y += alpha · x`, where `x` broadcasts to the shape of `y`; in place where the buffer of `y` is unique.
+///
+/// # Errors
+/// Shapes or types that do not fit.
+pub fn axpy(alpha: f64, x: &Tensor, y: &mut Tensor) -> Result<()> {
+    same_type("axpy", x, y)?;
+    let x = naive::values("axpy", &x.expand(y.shape())?)?;
+    let sum = naive::values("axpy", y)?.into_iter().zip(x).map(|(y, x)| y + alpha * x).collect();
+    *y = naive::tensor_like(y, sum)?;
+    Ok(())
+}
+
+/// `factor · x`
+///
+/// # Errors
+/// `x` is neither f32 nor f64.
+pub fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
+    naive::tensor_like(x, naive::values("scale", x)?.into_iter().map(|x| x * factor).collect())
+}
+
+/// `x *= factor`, in place where the buffer is unique.
+///
+/// # Errors
+/// `x` is neither f32 nor f64.
+pub fn scale_assign(x: &mut Tensor, factor: f64) -> Result<()> {
+    *x = scale(x, factor)?;
+    Ok(())
+}
+
+/// `x + value`
+///
+/// # Errors
+/// `x` is neither f32 nor f64.
+pub fn add_scalar(x: &Tensor, value: f64) -> Result<Tensor> {
+    naive::tensor_like(x, naive::values("add_scalar", x)?.into_iter().map(|x| x + value).collect())
+}
+
+pub(crate) fn same_type(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
+    for t in [a, b] {
+        if !matches!(t.dtype(), DType::F32 | DType::F64) {
+            return Err(Error::DType { op, expected: DType::F32, found: t.dtype() });
+        }
+    }
+    if a.dtype() != b.dtype() {
+        return Err(Error::DType { op, expected: a.dtype(), found: b.dtype() });
+    }
+    Ok(())
+}
+
+pub(crate) fn same(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
+    if a.shape() != b.shape() {
+        return Err(Error::shape(op, format!("shapes {} and {} must be equal", a.shape(), b.shape())));
+    }
+    same_type(op, a, b)
+}

@@ -1,0 +1,215 @@
+//! Pooling of images `[N, C, H, W]`. Results are channels-last in memory; channels-last f32 is fast.
+
+use crate::naive;
+use qtensor::{Error, Result, Tensor};
+use std::ops::Range;
+
+/// Window, steps and borders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolParams {
+    /// Height and width of the window.
+    pub kernel: [usize; 2],
+    /// Rows and columns from one window to the next.
+    pub stride: [usize; 2],
+    /// Rows and columns of border on each side, at most half the window.
+    pub padding: [usize; 2],
+    /// Whether a last window that leaves the padded image counts, as long as it starts inside the image or its leading border.
+    pub ceil_mode: bool,
+    /// Whether averages count the border as zeros.
+    pub count_include_pad: bool,
+}
+
+impl PoolParams {
+    /// Square windows of side `kernel` side by side, no border.
+    pub fn new(kernel: usize) -> Self {
+        PoolParams {
+            kernel: [kernel; 2],
+            stride: [kernel; 2],
+            padding: [0; 2],
+            ceil_mode: false,
+            count_include_pad: true,
+        }
+    }
+}
+
+/// The windows of one pooling: everything that follows from the parameters and the shape of the input.
+#[derive(Clone, Copy, Debug)]
+pub struct Windows {
+    /// Images.
+    pub images: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Height and width of the input.
+    pub input: [usize; 2],
+    /// Height and width of the output.
+    pub output: [usize; 2],
+    params: PoolParams,
+}
+
+impl Windows {
+    /// Checks the parameters against an input shape.
+    ///
+    /// # Errors
+    /// The rank is not 4, a zero kernel or stride, padding above half the kernel, or a window larger than the padded image.
+    pub fn new(op: &'static str, shape: &[usize], params: &PoolParams) -> Result<Self> {
+        let [images, channels, height, width] = *shape else {
+            return Err(Error::shape(op, format!("images must be [N, C, H, W], found {shape:?}")));
+        };
+        let input = [height, width];
+        if input.iter().any(|d| i32::try_from(*d).is_err()) || i32::try_from(height * width).is_err() {
+            return Err(Error::shape(op, format!("an image of {height}×{width} has too many places")));
+        }
+        let mut output = [0; 2];
+        for axis in 0..2 {
+            let (kernel, stride, padding) = (params.kernel[axis], params.stride[axis], params.padding[axis]);
+            if kernel == 0 || stride == 0 || padding > kernel / 2 {
+                return Err(Error::argument(
+                    op,
+                    format!("{params:?}: kernel and stride must be positive, padding at most half the kernel"),
+                ));
+            }
+            let Some(room) = (input[axis] + 2 * padding).checked_sub(kernel) else {
+                return Err(Error::shape(
+                    op,
+                    format!("a window of {:?} does not fit images of {height}×{width}", params.kernel),
+                ));
+            };
+            output[axis] = if params.ceil_mode { room.div_ceil(stride) } else { room / stride } + 1;
+            if params.ceil_mode && (output[axis] - 1) * stride >= input[axis] + padding {
+                output[axis] -= 1;
+            }
+        }
+        Ok(Windows { images, channels, input, output, params: *params })
+    }
+
+    /// Shape of the output.
+    pub fn output_shape(&self) -> [usize; 4] {
+        [self.images, self.channels, self.output[0], self.output[1]]
+    }
+
+    /// Images times channels.
+    pub fn planes(&self) -> usize {
+        self.images * self.channels
+    }
+
+    /// Rows (axis 0) or columns (axis 1) of the input that window `index` covers.
+    #[inline(always)]
+    pub fn span(&self, axis: usize, index: usize) -> Range<usize> {
+        let start = index * self.params.stride[axis];
+        let end = (start + self.params.kernel[axis]).saturating_sub(self.params.padding[axis]);
+        start.saturating_sub(self.params.padding[axis])..end.min(self.input[axis])
+    }
+
+    /// What the sum of a window is divided by.
+    pub fn divisor(&self, row: usize, column: usize) -> usize {
+        let side = |axis: usize, index: usize| {
+            let start = index * self.params.stride[axis];
+            (start + self.params.kernel[axis]).min(self.input[axis] + 2 * self.params.padding[axis]) - start
+        };
+        if self.params.count_include_pad {
+            side(0, row) * side(1, column)
+        } else {
+            self.span(0, row).len() * self.span(1, column).len()
+        }
+    }
+
+    /// Calls `work(row, column)` for every output in row-major order.
+    pub fn each_output(&self, mut work: impl FnMut(usize, usize)) {
+        for row in 0..self.output[0] {
+            for column in 0..self.output[1] {
+                work(row, column);
+            }
+        }
+    }
+}
+
+/// The largest value of each window and its place `row · W + column` in the input plane (i32, same shape). NaN counts as largest; of equal values
+/// the first in row-major order wins; the border never does.
+///
+/// # Errors
+/// See [`Windows::new`]; a type other than f32 and f64.
+pub fn max_pool2d(x: &Tensor, params: &PoolParams) -> Result<(Tensor, Tensor)> {
+    let windows = Windows::new("max_pool2d", x.shape(), params)?;
+    let (y, places) = naive::pool::max_pool(&naive::values("max_pool2d", x)?, &windows);
+    let y = naive::tensor(windows.output_shape(), y, x.dtype())?;
+    Ok((y.to_channels_last(), Tensor::from_vec(windows.output_shape(), places)?.to_channels_last()))
+}
+
+/// Gradient of [`max_pool2d`] with respect to its input of shape `x_shape`, from the places that it returned.
+///
+/// # Errors
+/// Shapes that do not fit, places outside the plane, or a type other than f32 and f64.
+pub fn max_pool2d_grad(dy: &Tensor, places: &Tensor, x_shape: &[usize]) -> Result<Tensor> {
+    const OP: &str = "max_pool2d_grad";
+    let [images, channels, height, width] = image_shape(OP, x_shape)?;
+    if dy.rank() != 4 || dy.shape()[..2] != [images, channels] || dy.shape() != places.shape() {
+        return Err(Error::shape(
+            OP,
+            format!("gradient {} and places {} for images {x_shape:?}", dy.shape(), places.shape()),
+        ));
+    }
+    let (gradients, size) = (naive::values(OP, dy)?, height * width);
+    let places = places.to_vec::<i32>()?;
+    if let Some(bad) = places.iter().find(|p| usize::try_from(**p).map_or(true, |p| p >= size)) {
+        return Err(Error::argument(OP, format!("place {bad} is outside a plane of {size}")));
+    }
+    let dx = naive::pool::max_pool_grad(&gradients, &places, images * channels, size);
+    Ok(naive::tensor(x_shape, dx, dy.dtype())?.to_channels_last())
+}
+
+/// The mean of each window.
+///
+/// # Errors
+/// See [`Windows::new`]; a type other than f32 and f64.
+pub fn avg_pool2d(x: &Tensor, params: &PoolParams) -> Result<Tensor> {
+    let windows = Windows::new("avg_pool2d", x.shape(), params)?;
+    let y = naive::pool::avg_pool(&naive::values("avg_pool2d", x)?, &windows);
+    Ok(naive::tensor(windows.output_shape(), y, x.dtype())?.to_channels_last())
+}
+
+/// Gradient of [`avg_pool2d`] with respect to its input of shape `x_shape`.
+///
+/// # Errors
+/// Shapes that do not fit, or a type other than f32 and f64.
+pub fn avg_pool2d_grad(dy: &Tensor, x_shape: &[usize], params: &PoolParams) -> Result<Tensor> {
+    let windows = Windows::new("avg_pool2d_grad", x_shape, params)?;
+    check_output("avg_pool2d_grad", dy, &windows)?;
+    let dx = naive::pool::avg_pool_grad(&naive::values("avg_pool2d_grad", dy)?, &windows);
+    Ok(naive::tensor(x_shape, dx, dy.dtype())?.to_channels_last())
+}
+
+/// The mean of each plane, `[N, C]`.
+///
+/// # Errors
+/// `x` is not `[N, C, H, W]`, or a type other than f32 and f64.
+pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
+    if x.rank() != 4 {
+        return Err(Error::shape("global_avg_pool2d", format!("images must be [N, C, H, W], found {}", x.shape())));
+    }
+    crate::reduce::mean(x, &[2, 3], false)
+}
+
+/// Gradient of [`global_avg_pool2d`] with respect to its input of shape `x_shape`.
+///
+/// # Errors
+/// `dy` is not `[N, C]` of `x_shape`, or a type other than f32 and f64.
+pub fn global_avg_pool2d_grad(dy: &Tensor, x_shape: &[usize]) -> Result<Tensor> {
+    const OP: &str = "global_avg_pool2d_grad";
+    let [images, channels, height, width] = image_shape(OP, x_shape)?;
+    if dy.shape().dims() != [images, channels] {
+        return Err(Error::shape(OP, format!("a gradient of shape {} for images {x_shape:?}", dy.shape())));
+    }
+    let share = crate::elementwise::scale(dy, 1.0 / (height * width) as f64)?;
+    Ok(share.reshape([images, channels, 1, 1])?.expand(x_shape)?.to_channels_last())
+}
+
+fn image_shape(op: &'static str, shape: &[usize]) -> Result<[usize; 4]> {
+    <[usize; 4]>::try_from(shape).map_err(|_| Error::shape(op, format!("images must be [N, C, H, W], found {shape:?}")))
+}
+
+fn check_output(op: &'static str, t: &Tensor, windows: &Windows) -> Result<()> {
+    if t.shape().dims() == windows.output_shape() {
+        return Ok(());
+    }
+    Err(Error::shape(op, format!("{t:?} for an output of shape {:?}", windows.output_shape())))
+}
