@@ -6,6 +6,7 @@
 mod accumulate;
 mod backward;
 mod call;
+pub mod check;
 mod effect;
 mod error;
 mod finite;

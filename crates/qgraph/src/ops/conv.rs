@@ -1,0 +1,78 @@
+//! Convolution of images.
+
+use super::unary::of_epilogue;
+use crate::{Context, Error, Op, Record, Result, Saved, Tape, Var, Vjp};
+use qkernels::{Activation, Conv2dParams, conv2d, conv2d_input_grad, conv2d_weight_grad, sum, unary_grad_assign};
+use qtensor::Tensor;
+
+/// A convolution, `activation(x * w + b)`: `x` `[N, C, H, W]`, `w` `[O, C / groups, kh, kw]`, and, as an optional third input,
+/// `b` `[O]`. Keeps `x` where `w` needs a gradient, `w` where `x` does, and the output where there is an activation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Conv2d {
+    /// Stride, padding, dilation and groups.
+    pub params: Conv2dParams,
+    /// Applied before the result is stored; its derivative is taken from the output.
+    pub activation: Activation,
+}
+
+impl Vjp for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn save(&self, record: &Record<'_>, saved: &mut Saved) {
+        saved.keep_if(self.activation != Activation::None, record.output);
+        saved.keep_if(record.needs[1], &record.inputs[0]);
+        saved.keep_if(record.needs[0], &record.inputs[1]);
+        saved.keep_shape(&record.inputs[0]);
+        saved.keep_shape(&record.inputs[1]);
+    }
+
+    fn vjp(&self, mut saved: Saved, mut dy: Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        if let Some(function) = of_epilogue("conv2d", self.activation)? {
+            unary_grad_assign(function, &saved.take()?, &mut dy)?;
+        }
+        let (x, w) = (saved.take_if(needs[1])?, saved.take_if(needs[0])?);
+        let (x_shape, w_shape) = (saved.take_shape()?, saved.take_shape()?);
+        let dx = w.map(|w| conv2d_input_grad(&dy, &w, &x_shape, &self.params)).transpose()?;
+        let dw = x.map(|x| conv2d_weight_grad(&x, &dy, &w_shape, &self.params)).transpose()?;
+        let mut gradients = vec![dx, dw];
+        if let Some(wanted) = needs.get(2) {
+            gradients.push(if *wanted { Some(sum(&dy, &[0, 2, 3], false)?) } else { None });
+        }
+        Ok(gradients)
+    }
+}
+
+impl Op for Conv2d {
+    fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
+        of_epilogue("conv2d", self.activation)?;
+        let (x, w, bias) = match x {
+            [x, w] => (x, w, None),
+            [x, w, bias] => (x, w, Some(bias)),
+            _ => return Err(Error::argument("conv2d", format!("expected x, w and perhaps a bias, found {}", x.len()))),
+        };
+        Ok(conv2d(x, w, bias, &self.params, self.activation)?)
+    }
+}
+
+impl Tape {
+    /// The convolution of `x` `[N, C, H, W]` with `w` `[O, C / groups, kh, kw]`, plus `bias` `[O]`: see [`Conv2d`].
+    ///
+    /// # Errors
+    /// Shapes that do not fit each other and `params`, types that differ or are neither f32 nor f64.
+    pub fn conv2d(&mut self, x: &Var, w: &Var, bias: Option<&Var>, params: Conv2dParams) -> Result<Var> {
+        self.conv2d_with(Conv2d { params, activation: Activation::None }, x, w, bias)
+    }
+
+    /// [`conv2d`](Self::conv2d) with an activation in the same pass.
+    ///
+    /// # Errors
+    /// As [`conv2d`](Self::conv2d); or a leaky ReLU of negative slope.
+    pub fn conv2d_with(&mut self, op: Conv2d, x: &Var, w: &Var, bias: Option<&Var>) -> Result<Var> {
+        match bias {
+            Some(bias) => self.apply(op, &[x, w, bias]),
+            None => self.apply(op, &[x, w]),
+        }
+    }
+}
