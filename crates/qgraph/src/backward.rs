@@ -1,9 +1,10 @@
 //! The reverse pass.
 
-use crate::accumulate::{accumulate, ones, sum_to};
+use crate::accumulate::{accumulate, ones};
 use crate::finite::expect_finite;
 use crate::tape::{Edge, Node, OpNode, Rule};
 use crate::{Error, Function, Gradients, Pass, Result, Saved, Tape, Var};
+use qkernels::reduce::sum_to;
 use qtensor::Tensor;
 use std::sync::Arc;
 use std::time::Instant;
@@ -133,5 +134,5 @@ fn fit(op: &'static str, gradient: Tensor, edge: &Edge) -> Result<Tensor> {
     if !broadcasts {
         return Err(Error::gradient_shape(op, &edge.shape, gradient.shape()));
     }
-    sum_to(&gradient, &edge.shape)
+    Ok(sum_to(&gradient, &edge.shape)?)
 }

@@ -123,9 +123,7 @@ fn nested_composites_pass_the_gradient_check_in_all_modes() {
 fn one_input_in_two_places_receives_both_gradients() {
     let inputs = [normal(&[3, 3], 1), normal(&[3, 3], 2)];
     for mode in MODES {
-        check(&inputs, |tape, x| {
-            tape.call(Quadratic { keep_projections: false }, &[&x[0], &x[1], &x[1], &x[0]], mode)
-        });
+        check(&inputs, |tape, x| tape.call(Quadratic { keep_projections: false }, &[&x[0], &x[1], &x[1], &x[0]], mode));
     }
 }
 
@@ -281,7 +279,11 @@ fn errors_of_a_rerun_say_so() {
             "twice"
         }
         fn forward(&self, tape: &mut Tape, x: &[Var]) -> Result<Var> {
-            if self.0.swap(true, std::sync::atomic::Ordering::Relaxed) { tape.matmul(&x[0], &x[0]) } else { tape.relu(&x[0]) }
+            if self.0.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                tape.matmul(&x[0], &x[0])
+            } else {
+                tape.relu(&x[0])
+            }
         }
     }
     let mut tape = Tape::new();

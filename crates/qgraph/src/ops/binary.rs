@@ -1,7 +1,7 @@
 //! Functions of two elements, with NumPy's broadcasting.
 
 use crate::{Context, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
-use qkernels::{BinaryOp, UnaryOp, add_relu, binary, binary_grad, unary_grad_assign, unary_assign};
+use qkernels::elementwise::{BinaryOp, UnaryOp, add_relu, binary, binary_grad, unary_assign, unary_grad_assign};
 use qtensor::Tensor;
 
 /// A function of two elements, broadcast together. A sum or a difference keeps nothing, a product each operand whose partner

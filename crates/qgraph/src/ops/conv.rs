@@ -2,7 +2,9 @@
 
 use super::unary::of_epilogue;
 use crate::{Context, Error, Op, Record, Result, Saved, Tape, Var, Vjp};
-use qkernels::{Activation, Conv2dParams, conv2d, conv2d_input_grad, conv2d_weight_grad, sum, unary_grad_assign};
+use qkernels::elementwise::unary_grad_assign;
+use qkernels::reduce::sum;
+use qkernels::{Activation, Conv2dParams, conv2d, conv2d_input_grad, conv2d_weight_grad};
 use qtensor::Tensor;
 
 /// A convolution, `activation(x * w + b)`: `x` `[N, C, H, W]`, `w` `[O, C / groups, kh, kw]`, and, as an optional third input,

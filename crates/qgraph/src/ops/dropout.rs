@@ -2,7 +2,7 @@
 
 use crate::random::{Stream, StreamKey};
 use crate::{Context, Error, Op, Result, Saved, Tape, Var, Vjp, inputs};
-use qkernels::{BinaryOp, binary};
+use qkernels::elementwise::{BinaryOp, binary};
 use qtensor::{DType, Element, Tensor};
 
 /// Zeroes each element with some probability and scales the others so that the expectation stays (Srivastava et al., 2014).

@@ -2,7 +2,9 @@
 
 use super::unary::of_epilogue;
 use crate::{Context, Error, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
-use qkernels::{Activation, Gemm, matmul, sum, unary_grad_assign};
+use qkernels::elementwise::unary_grad_assign;
+use qkernels::reduce::sum;
+use qkernels::{Activation, Gemm, matmul};
 use qtensor::Tensor;
 
 /// `a b` of `[m, k]` and `[k, n]`. Keeps each operand whose partner needs a gradient.
@@ -77,7 +79,10 @@ impl Op for Linear {
             _ => return Err(Error::argument("linear", format!("expected x, w and perhaps a bias, found {}", x.len()))),
         };
         if x.rank() != 2 || w.rank() != 2 {
-            return Err(Error::shape("linear", format!("x {} and w {} must be [N, in] and [out, in]", x.shape(), w.shape())));
+            return Err(Error::shape(
+                "linear",
+                format!("x {} and w {} must be [N, in] and [out, in]", x.shape(), w.shape()),
+            ));
         }
         Ok(Gemm { bias, activation: self.activation, ..Gemm::new(x, &w.t()?) }.run()?)
     }

@@ -1,7 +1,9 @@
 //! What a network is trained with.
 
 use crate::{Context, Error, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
-use qkernels::{dot, log_softmax, log_softmax_grad, scale, softmax_cross_entropy, softmax_cross_entropy_grad};
+use qkernels::elementwise::scale;
+use qkernels::reduce::dot;
+use qkernels::softmax::{log_softmax, log_softmax_grad, softmax_cross_entropy, softmax_cross_entropy_grad};
 use qtensor::{DType, Tensor};
 
 /// `log(exp(x) / Σ exp(x))` along the last axis. Keeps the output.

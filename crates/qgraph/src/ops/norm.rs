@@ -3,10 +3,12 @@
 use super::unary::of_epilogue;
 use crate::accumulate::ones;
 use crate::{Context, Error, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
-use qkernels::{
-    Activation, BatchNormGrad, BatchNormInfer, BatchNormTrain, BinaryOp, UnaryOp, add_scalar, batch_norm_grad,
-    batch_norm_infer, batch_norm_train, binary, scale, sum, unary, unary_grad_assign,
+use qkernels::Activation;
+use qkernels::elementwise::{BinaryOp, UnaryOp, add_scalar, binary, scale, unary, unary_grad_assign};
+use qkernels::norm::{
+    BatchNormGrad, BatchNormInfer, BatchNormTrain, batch_norm_grad, batch_norm_infer, batch_norm_train,
 };
+use qkernels::reduce::sum;
 use qtensor::Tensor;
 
 /// Normalisation with the statistics of the batch:
@@ -62,7 +64,8 @@ impl Op for BatchNorm {
         let [x, gamma, beta] = inputs(self.name(), first)?;
         let count = x.shape().get(1).map_or(0, |channels| x.numel() / channels.max(&1));
         if count == 1 {
-            let message = format!("the variance of one value a channel says nothing, found {}; use larger batches", x.shape());
+            let message =
+                format!("the variance of one value a channel says nothing, found {}; use larger batches", x.shape());
             return Err(Error::shape(self.name(), message));
         }
         let arguments = BatchNormTrain::new(x, gamma, beta, self.eps);

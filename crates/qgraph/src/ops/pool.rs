@@ -1,7 +1,7 @@
 //! Pooling of images `[N, C, H, W]`.
 
 use crate::{Context, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
-use qkernels::{
+use qkernels::pool::{
     PoolParams, avg_pool2d, avg_pool2d_grad, global_avg_pool2d, global_avg_pool2d_grad, max_pool2d, max_pool2d_grad,
 };
 use qtensor::Tensor;
@@ -25,7 +25,7 @@ impl Vjp for MaxPool2d {
 
     fn vjp(&self, mut saved: Saved, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (places, x_shape) = (saved.take()?, saved.take_shape()?);
-        Ok(vec![Some(max_pool2d_grad(&dy, &places, &x_shape, &self.0)?)])
+        Ok(vec![Some(max_pool2d_grad(&dy, &places, &x_shape)?)])
     }
 }
 

@@ -1,7 +1,7 @@
 //! The parametric ReLU.
 
 use crate::{Context, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
-use qkernels::{prelu, prelu_grad};
+use qkernels::elementwise::{prelu, prelu_grad};
 use qtensor::Tensor;
 
 /// `x` where positive, `slope · x` elsewhere, with learnt slopes (He et al., 2015, arXiv:1502.01852): `slope` is `[1]`, or `[C]`

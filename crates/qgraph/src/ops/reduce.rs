@@ -1,7 +1,8 @@
 //! Sums and means.
 
 use crate::{Context, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
-use qkernels::{mean, scale_assign, sum};
+use qkernels::elementwise::scale_assign;
+use qkernels::reduce::{mean, sum};
 use qtensor::{Shape, Tensor};
 
 /// The sum over some axes. Keeps nothing.

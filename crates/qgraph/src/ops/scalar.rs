@@ -1,7 +1,7 @@
 //! Arithmetic with a number that needs no gradient.
 
 use crate::{Context, Op, Result, Saved, Tape, Var, Vjp, inputs};
-use qkernels::{add_scalar, scale, scale_assign};
+use qkernels::elementwise::{add_scalar, scale, scale_assign};
 use qtensor::Tensor;
 
 /// `factor · x`. Keeps nothing.

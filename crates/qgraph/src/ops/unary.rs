@@ -1,7 +1,8 @@
 //! Functions of each element.
 
 use crate::{Context, Error, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
-use qkernels::{Activation, Saves, UnaryOp, unary, unary_grad_assign};
+use qkernels::Activation;
+use qkernels::elementwise::{Saves, UnaryOp, unary, unary_grad_assign};
 use qtensor::Tensor;
 
 /// A function of each element. Keeps the input or the output, whichever the derivative is written in: the output where both would

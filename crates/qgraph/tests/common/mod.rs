@@ -1,5 +1,5 @@
 //! What the tests of this crate share.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file includes this one and uses its part")]
 
 use qgraph::check::GradientCheck;
 use qgraph::random::{Purpose, Stream, StreamKey};
