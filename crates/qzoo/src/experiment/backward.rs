@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::check::Checker;
 use super::named::named_enum;
 use super::pattern;
 
@@ -41,5 +42,16 @@ impl Backward {
             .filter(|(pattern, _)| pattern::matches(pattern, layer))
             .max_by_key(|(pattern, _)| pattern.chars().count())
             .map_or(self.mode, |(_, mode)| *mode)
+    }
+}
+
+impl Backward {
+    pub(super) fn check(&self, checker: &mut Checker<'_>) {
+        let mut checker = checker.within("layers");
+        for name in self.layers.keys() {
+            if let Some(mistake) = pattern::mistake(name) {
+                checker.wrong_key(name, format!("{name:?} is no pattern of layer names: {mistake}"));
+            }
+        }
     }
 }

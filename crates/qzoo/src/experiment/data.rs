@@ -1,7 +1,10 @@
 //! `[data]`: which images, how much of them, and how they are augmented.
 
+use std::path::{Component, Path};
+
 use serde::{Deserialize, Serialize};
 
+use super::check::Checker;
 use super::named::named_enum;
 
 named_enum! {
@@ -86,5 +89,51 @@ impl Default for Data {
 impl Default for Augment {
     fn default() -> Self {
         Augment { crop_padding: 0, crop_mode: CropMode::Zero, flip: false, cutout: 0, mixup: 0.0 }
+    }
+}
+
+impl Data {
+    pub(super) fn check(&self, checker: &mut Checker<'_>) {
+        checker.share("validation", self.validation);
+        checker.whole("workers", self.workers, 1, 256);
+        if let Some(size) = self.image_size {
+            checker.whole("image_size", size, 1, 4096);
+        }
+        match (&self.path, self.dataset) {
+            (Some(path), Dataset::Folder) => self.check_path(path, checker),
+            (Some(_), other) => {
+                let message = format!("\"path\" does not apply to the data set {other}");
+                checker.conflict("path", message, Some("only to folder"));
+            }
+            (None, Dataset::Folder) => {
+                let message = "the data set folder needs the key \"path\"".to_owned();
+                checker.conflict("dataset", message, Some("path = \"FOLDER\" below the data root"));
+            }
+            (None, _) => {}
+        }
+        if self.dataset == Dataset::Folder && self.image_size.is_none() {
+            let message = "the data set folder needs the key \"image_size\"".to_owned();
+            checker.conflict("dataset", message, Some("image_size = 32 resizes every image to 32x32"));
+        }
+        self.augment.check(&mut checker.within("augment"));
+    }
+
+    /// A folder's path stays below the data root.
+    fn check_path(&self, path: &str, checker: &mut Checker<'_>) {
+        let normal = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+        if path.is_empty() || path.contains('\0') || !Path::new(path).components().all(normal) {
+            let message = format!("\"path\" must be a folder below the data root, not {path:?}");
+            checker.wrong("path", message, Some("no leading / and no .."));
+        }
+    }
+}
+
+impl Augment {
+    fn check(&self, checker: &mut Checker<'_>) {
+        checker.whole("crop_padding", self.crop_padding, 0, 1024);
+        checker.whole("cutout", self.cutout, 0, 4096);
+        if !(0.0..=100.0).contains(&self.mixup) {
+            checker.wrong("mixup", format!("\"mixup\" must be from 0 to 100, not {}", self.mixup), None);
+        }
     }
 }

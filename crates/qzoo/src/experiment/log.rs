@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::check::Checker;
+
 /// `[log]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,5 +21,12 @@ pub struct Log {
 impl Default for Log {
     fn default() -> Self {
         Log { interval_seconds: 10.0, checkpoint_every_steps: 0, keep: 1, tensorboard: true }
+    }
+}
+
+impl Log {
+    pub(super) fn check(&self, checker: &mut Checker<'_>) {
+        checker.positive("interval_seconds", self.interval_seconds);
+        checker.whole("keep", self.keep, 1, 1000);
     }
 }

@@ -12,21 +12,34 @@
 //! | `[log]` | [`Log`] | what the run writes |
 
 mod backward;
+mod check;
 mod data;
+mod decode;
+mod diagnostics;
+mod load;
 mod log;
 mod model;
 mod named;
 mod optim;
+mod overrides;
 pub mod pattern;
 mod schedule;
+mod sections;
+mod source;
+mod suggest;
 mod train;
+mod value;
 
 pub use backward::{Backward, BackwardMode};
+pub use check::{PathPart, Problem};
 pub use data::{Augment, CropMode, Data, Dataset};
+pub use diagnostics::{Diagnostic, Diagnostics, Origin};
+pub use load::LARGEST_FILE;
 pub use log::Log;
 pub use model::{ActivationName, InitName, Model, ModelName};
 pub use named::{Entry, Named};
 pub use optim::{Adadelta, Adam, AdamW, Group, Optim, OptimName, Rule, Sgd};
+pub use overrides::Override;
 pub use schedule::{
     Anneal, Constant, Cosine, CosineRestarts, MultiStep, OneCycle, Poly, Schedule, ScheduleName, ScheduleUnit, Shape,
     Step,
@@ -56,4 +69,27 @@ pub struct Experiment {
     pub schedule: Schedule,
     /// `[log]`.
     pub log: Log,
+}
+
+impl Experiment {
+    fn check(&self, checker: &mut check::Checker<'_>) {
+        let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let starts = self.name.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if !starts || self.name.len() > 64 || !self.name.chars().all(inner) {
+            let message = format!("\"name\" must be fit for a folder, not {:?}", decode::shorten(&self.name));
+            let hint = "1 to 64 letters, digits, -, _ and ., the first a letter or digit";
+            checker.wrong("name", message, Some(hint));
+        }
+        if i64::try_from(self.seed).is_err() {
+            checker.wrong("seed", format!("\"seed\" must be at most {}, not {}", i64::MAX, self.seed), None);
+        }
+        self.data.check(&mut checker.within("data"));
+        self.model.check(&mut checker.within("model"));
+        self.backward.check(&mut checker.within("backward"));
+        self.train.check(&mut checker.within("train"));
+        self.optim.check(&mut checker.within("optim"));
+        self.schedule.check(&mut checker.within("schedule"));
+        self.log.check(&mut checker.within("log"));
+        self.schedule.check_beside(self.train.epochs, self.optim.lr, &mut checker.within("schedule"));
+    }
 }

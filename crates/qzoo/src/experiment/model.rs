@@ -3,6 +3,7 @@
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::check::Checker;
 use super::named::named_enum;
 
 named_enum! {
@@ -125,5 +126,27 @@ impl Serialize for Model {
         map.serialize_entry("activation", &self.activation)?;
         map.serialize_entry("init", &self.init)?;
         map.end()
+    }
+}
+
+impl Model {
+    pub(super) fn check(&self, checker: &mut Checker<'_>) {
+        if self.widths.len() > 64 {
+            let message = format!("\"widths\" has at most 64 layers, not {}", self.widths.len());
+            checker.wrong("widths", message, None);
+        }
+        for (index, &width) in self.widths.iter().enumerate() {
+            if !(1..=65536).contains(&width) {
+                let message = format!("an element of \"widths\" must be from 1 to 65536, not {width}");
+                checker.within("widths").wrong(index, message, None);
+            }
+        }
+        if !(self.width > 0.0 && self.width <= 64.0) {
+            let message = format!("\"width\" must be above 0 and at most 64, not {}", self.width);
+            checker.wrong("width", message, None);
+        }
+        if let Some(dropout) = self.dropout {
+            checker.share("dropout", dropout);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::check::Checker;
 use super::named::named_enum;
 use super::pattern;
 
@@ -168,5 +169,71 @@ impl Optim {
 impl Default for Optim {
     fn default() -> Self {
         Optim::of(OptimName::Sgd)
+    }
+}
+
+impl Optim {
+    pub(super) fn check(&self, checker: &mut Checker<'_>) {
+        checker.positive("lr", self.lr);
+        checker.not_negative("weight_decay", self.weight_decay);
+        self.rule.check(checker);
+        for (index, group) in self.groups.iter().enumerate() {
+            group.check(&mut checker.within("groups").within(index));
+        }
+    }
+}
+
+impl Rule {
+    fn check(&self, checker: &mut Checker<'_>) {
+        match self {
+            Rule::Sgd(sgd) => sgd.check(checker),
+            Rule::Adam(Adam { betas, eps }) | Rule::AdamW(AdamW { betas, eps }) => {
+                for (index, beta) in betas.iter().enumerate() {
+                    if !(0.0..1.0).contains(beta) {
+                        let message = format!("an element of \"betas\" must be 0 or larger and below 1, not {beta}");
+                        checker.within("betas").wrong(index, message, None);
+                    }
+                }
+                checker.positive("eps", *eps);
+            }
+            Rule::Adadelta(Adadelta { rho, eps }) => {
+                checker.share("rho", *rho);
+                checker.positive("eps", *eps);
+            }
+        }
+    }
+}
+
+impl Sgd {
+    fn check(&self, checker: &mut Checker<'_>) {
+        checker.share("momentum", self.momentum);
+        checker.closed_share("dampening", self.dampening);
+        if self.nesterov && self.momentum == 0.0 {
+            let message = "\"nesterov\" needs a momentum above 0".to_owned();
+            checker.conflict("nesterov", message, Some("momentum = 0.9, or nesterov = false"));
+        }
+        if self.nesterov && self.dampening != 0.0 {
+            let message = "\"nesterov\" allows no dampening".to_owned();
+            checker.conflict("dampening", message, Some("dampening = 0, or nesterov = false"));
+        }
+    }
+}
+
+impl Group {
+    fn check(&self, checker: &mut Checker<'_>) {
+        if let Some(mistake) = pattern::mistake(&self.pattern) {
+            let message = format!("{:?} is no pattern of parameter names: {mistake}", self.pattern);
+            checker.wrong("pattern", message, None);
+        }
+        if let Some(lr) = self.lr {
+            checker.not_negative("lr", lr);
+        }
+        if let Some(weight_decay) = self.weight_decay {
+            checker.not_negative("weight_decay", weight_decay);
+        }
+        if self.lr.is_none() && self.weight_decay.is_none() {
+            let message = "the group sets neither \"lr\" nor \"weight_decay\"".to_owned();
+            checker.conflict("pattern", message, Some("add one of them or remove the group"));
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::check::Checker;
 use super::named::named_enum;
 
 named_enum! {
@@ -206,5 +207,100 @@ impl Default for Schedule {
             warmup_epochs: 0.0,
             warmup_start: 0.0,
         }
+    }
+}
+
+impl Schedule {
+    pub(super) fn check(&self, checker: &mut Checker<'_>) {
+        checker.not_negative("warmup_epochs", self.warmup_epochs);
+        checker.closed_share("warmup_start", self.warmup_start);
+        self.shape.check(checker);
+    }
+
+    /// The rate that the shape ends at, where it has one.
+    fn final_lr(&self) -> Option<f64> {
+        match &self.shape {
+            Shape::Cosine(shape) => Some(shape.final_lr),
+            Shape::CosineRestarts(shape) => Some(shape.final_lr),
+            Shape::Poly(shape) => Some(shape.final_lr),
+            _ => None,
+        }
+    }
+
+    /// What depends on the other sections.
+    pub(super) fn check_beside(&self, epochs: usize, lr: f64, checker: &mut Checker<'_>) {
+        if self.warmup_epochs > epochs as f64 {
+            let message = format!("\"warmup_epochs\" is {}, but the run has {epochs}", self.warmup_epochs);
+            checker.conflict("warmup_epochs", message, Some("at most train.epochs"));
+        }
+        if let Some(last) = self.final_lr().filter(|last| *last > lr) {
+            let message = format!("\"final_lr\" is {last}, above the rate that it starts from");
+            checker.conflict("final_lr", message, Some(&format!("at most optim.lr, which is {lr}")));
+        }
+    }
+}
+
+/// Demands a factor above 0 and at most 1.
+fn check_gamma(gamma: f64, checker: &mut Checker<'_>) {
+    if !(gamma > 0.0 && gamma <= 1.0) {
+        checker.wrong("gamma", format!("\"gamma\" must be above 0 and at most 1, not {gamma}"), None);
+    }
+}
+
+/// Demands a finite divisor, 1 or more.
+fn check_divisor(key: &str, value: f64, checker: &mut Checker<'_>) {
+    if !(value >= 1.0 && value.is_finite()) {
+        checker.wrong(key, format!("{key:?} must be a finite number, 1 or larger, not {value}"), None);
+    }
+}
+
+impl Shape {
+    fn check(&self, checker: &mut Checker<'_>) {
+        const LONGEST: usize = 1_000_000;
+        match self {
+            Shape::Constant(_) => {}
+            Shape::Step(shape) => {
+                checker.whole("step_size", shape.step_size, 1, LONGEST);
+                check_gamma(shape.gamma, checker);
+            }
+            Shape::MultiStep(shape) => {
+                check_milestones(&shape.milestones, LONGEST, checker);
+                check_gamma(shape.gamma, checker);
+            }
+            Shape::Cosine(shape) => checker.not_negative("final_lr", shape.final_lr),
+            Shape::CosineRestarts(shape) => {
+                checker.whole("period", shape.period, 1, LONGEST);
+                checker.whole("period_factor", shape.period_factor, 1, 1000);
+                checker.not_negative("final_lr", shape.final_lr);
+            }
+            Shape::Poly(shape) => {
+                checker.positive("power", shape.power);
+                checker.not_negative("final_lr", shape.final_lr);
+            }
+            Shape::OneCycle(shape) => {
+                if !(shape.pct_start > 0.0 && shape.pct_start < 1.0) {
+                    let message = format!("\"pct_start\" must be above 0 and below 1, not {}", shape.pct_start);
+                    checker.wrong("pct_start", message, None);
+                }
+                check_divisor("div_factor", shape.div_factor, checker);
+                check_divisor("final_div_factor", shape.final_div_factor, checker);
+            }
+        }
+    }
+}
+
+fn check_milestones(milestones: &[usize], longest: usize, checker: &mut Checker<'_>) {
+    if milestones.is_empty() {
+        checker.wrong("milestones", "\"milestones\" needs at least one epoch".into(), Some("milestones = [100, 150]"));
+    }
+    let mut last = 0;
+    for (index, &milestone) in milestones.iter().enumerate() {
+        let mut checker = checker.within("milestones");
+        if milestone == 0 || milestone > longest {
+            checker.wrong(index, format!("a milestone must be from 1 to {longest}, not {milestone}"), None);
+        } else if milestone <= last {
+            checker.wrong(index, format!("milestones must increase, but {milestone} follows {last}"), None);
+        }
+        last = milestone;
     }
 }

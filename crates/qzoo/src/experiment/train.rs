@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::check::Checker;
+
 /// `[train]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -36,5 +38,17 @@ impl Default for Train {
             accumulate: 1,
             early_stop: 0,
         }
+    }
+}
+
+impl Train {
+    pub(super) fn check(&self, checker: &mut Checker<'_>) {
+        checker.whole("epochs", self.epochs, 1, 1_000_000);
+        checker.whole("batch_size", self.batch_size, 1, 65536);
+        checker.whole("eval_batch_size", self.eval_batch_size, 1, 65536);
+        checker.share("label_smoothing", self.label_smoothing);
+        checker.not_negative("clip_norm", self.clip_norm);
+        checker.share("ema_decay", self.ema_decay);
+        checker.whole("accumulate", self.accumulate, 1, 65536);
     }
 }
