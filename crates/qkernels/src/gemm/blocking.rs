@@ -84,7 +84,7 @@ pub(super) fn row_tiles(rows: usize, tallest: usize, lowest: usize) -> impl Iter
         if left == 0 {
             return None;
         }
-        let low_rest = left > tallest && left < tallest + lowest;
+        let low_rest = left > tallest && left < tallest + lowest.min(tallest);
         let length = if low_rest { left.div_ceil(2) } else { left.min(tallest) };
         start += length;
         Some((start - length, length))
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn tiles_cover_all_rows_once() {
-        for tallest in [4, 6, 14, 28] {
+        for tallest in [1, 2, 4, 6, 14, 28] {
             for rows in 0..200 {
                 let mut next = 0;
                 for (start, length) in row_tiles(rows, tallest, 4) {
