@@ -118,7 +118,7 @@ mod tests {
             for (m, n, panel) in [(1000, 1000, 32), (3, 100_000, 16), (100_000, 3, 8)] {
                 assert_eq!(depth(m, n, panel), expected);
             }
-            assert!(expected >= 8 && expected <= LONGEST_DEPTH);
+            assert!((8..=LONGEST_DEPTH).contains(&expected));
         }
     }
 }

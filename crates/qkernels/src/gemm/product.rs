@@ -77,7 +77,7 @@ impl Kernel for Product<'_> {
                 to_a: space_a.as_mut().map(|t| SharedOut::new(memory(t))),
                 to_b: space_b.as_mut().map(|t| SharedOut::new(memory(t))),
             };
-            let groups = packing.groups::<I>();
+            let groups = packing.groups();
             par::for_each(groups[0] + groups[1], |group| isa.outline(PackGroup { packing: &packing, groups, group }));
         }
         let packed_a = space_a.as_ref().map(|t| t.memory().expect("fresh memory of this type"));
@@ -108,7 +108,7 @@ const GROUP: usize = 128;
 
 impl Packing<'_> {
     /// Groups of `A` and of `B`.
-    fn groups<I: Isa>(&self) -> [usize; 2] {
+    fn groups(&self) -> [usize; 2] {
         let of_a = self.to_a.map_or(0, |_| self.a.rows.div_ceil(GROUP));
         let of_b = self.to_b.map_or(0, |_| self.b.columns.div_ceil(GROUP) * self.b.rows.div_ceil(self.depth));
         [of_a, of_b]
