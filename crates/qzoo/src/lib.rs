@@ -2,9 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+pub mod ema;
 pub mod experiment;
 pub mod init;
 pub mod metrics;
+pub mod models;
 pub mod nn;
+pub mod optim;
 pub mod run;
 pub mod schedule;

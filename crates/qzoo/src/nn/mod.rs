@@ -1,5 +1,33 @@
-//! Layers and the flat store of their parameters.
+//! Layers, the composites that they form, and the flat store of their parameters.
+//!
+//! A layer is a small struct that knows the positions of its parameters in [`Parameters`]; a model is a tree of [`Layer`]s. The
+//! forward of every layer takes the tape, the input and a [`Context`], which hands out the parameters of the step.
 
+mod activation;
+mod batch_norm;
+mod builder;
+mod composite;
+mod context;
+mod dropout;
+mod layer;
 mod parameters;
+mod pool;
+mod projection;
+mod residual;
+mod summary;
+mod unit;
 
+pub use activation::Activation;
+pub use batch_norm::BatchNorm;
+pub(crate) use batch_norm::update_running;
+pub use builder::Builder;
+pub use composite::{Body, Composite};
+pub use context::{Context, Leaves, Phase};
+pub use dropout::Dropout;
+pub use layer::{Layer, Sequential};
 pub use parameters::{Buffer, Parameter, ParameterKind, Parameters};
+pub use pool::{Pool, PoolKind};
+pub use projection::{Conv2dConfig, LinearConfig, Map, Projection, ProjectionConfig, projection};
+pub use residual::Residual;
+pub use summary::{Row, Walk};
+pub use unit::{Order, Unit, UnitConfig};

@@ -1,0 +1,16 @@
+//! Models: short builders that read like their papers' tables, and what all models can do.
+
+mod cifar_cnn;
+mod cifar_resnet;
+mod mlp;
+mod mobilenet;
+mod model;
+mod plan;
+mod resnet;
+mod small_cnn;
+mod vgg;
+
+#[cfg(test)]
+mod tests;
+
+pub use model::Model;

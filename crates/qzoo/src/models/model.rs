@@ -1,0 +1,194 @@
+use super::plan::Plan;
+use super::{cifar_cnn, cifar_resnet, mlp, mobilenet, resnet, small_cnn, vgg};
+use crate::experiment::{self, Backward, InitName, ModelName, pattern};
+use crate::init::{FanMode, Init, Nonlinearity};
+use crate::nn::{Builder, Composite, Context, Leaves, Parameters, Phase, Row, Sequential, Walk, update_running};
+use qgraph::{Effect, Error, Result, Tape, Var};
+use qtensor::Tensor;
+use std::sync::Arc;
+
+/// A network with its parameters and running statistics.
+///
+/// ```
+/// use qgraph::{Tape, Tensor, Var};
+/// use qzoo::{experiment, models::Model, nn::{Leaves, Phase}};
+/// let config = experiment::Model { name: experiment::ModelName::Mlp, widths: vec![8], ..Default::default() };
+/// let model = Model::build(&config, [1, 4, 4], 3, 0)?;
+/// let mut tape = Tape::new();
+/// let leaves = Leaves::on(&mut tape, model.parameters());
+/// let images = Var::constant(Tensor::full([2, 1, 4, 4], 0.5f32)?);
+/// let logits = model.forward(&mut tape, &leaves, &images, Phase::Train { seed: 0, step: 0 })?;
+/// let loss = tape.cross_entropy(&logits, &Tensor::from_slice([2], &[0i64, 2])?, 0.0)?;
+/// let gradients = leaves.into_gradients(tape.backward(&loss)?);
+/// assert_eq!(gradients.len(), model.parameters().parameters().len());
+/// # Ok::<(), qgraph::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Model {
+    name: ModelName,
+    parameters: Parameters,
+    network: Arc<Sequential>,
+    backward: Arc<Backward>,
+    input: [usize; 3],
+    classes: usize,
+}
+
+impl Model {
+    /// Builds the network for images `[C, H, W]` and draws its parameters.
+    ///
+    /// # Errors
+    /// An input or a width that the network cannot take.
+    pub fn build(config: &experiment::Model, input: [usize; 3], classes: usize, seed: u64) -> Result<Self> {
+        if input.contains(&0) || classes == 0 {
+            let message = format!("images of {input:?} and {classes} classes leave nothing to learn");
+            return Err(Error::argument("model", message));
+        }
+        let mut parameters = Parameters::default();
+        let mut builder = Builder::new(&mut parameters, seed).with_weight_init(weight_init(config.init));
+        let plan = Plan { config, input, classes };
+        let network = match config.name {
+            ModelName::Mlp => mlp::build(&plan, &mut builder),
+            ModelName::SmallCnn => small_cnn::build(&plan, &mut builder),
+            ModelName::CifarCnn => cifar_cnn::build(&plan, &mut builder),
+            ModelName::Vgg11 => vgg::build(&plan, &mut builder, &vgg::A),
+            ModelName::Vgg13 => vgg::build(&plan, &mut builder, &vgg::B),
+            ModelName::Vgg16 => vgg::build(&plan, &mut builder, &vgg::D),
+            ModelName::Vgg19 => vgg::build(&plan, &mut builder, &vgg::E),
+            ModelName::ResNet20 => cifar_resnet::build(&plan, &mut builder, 3),
+            ModelName::ResNet32 => cifar_resnet::build(&plan, &mut builder, 5),
+            ModelName::ResNet44 => cifar_resnet::build(&plan, &mut builder, 7),
+            ModelName::ResNet56 => cifar_resnet::build(&plan, &mut builder, 9),
+            ModelName::ResNet18 => resnet::build(&plan, &mut builder, resnet::Kind::Basic, [2, 2, 2, 2]),
+            ModelName::ResNet34 => resnet::build(&plan, &mut builder, resnet::Kind::Basic, [3, 4, 6, 3]),
+            ModelName::ResNet50 => resnet::build(&plan, &mut builder, resnet::Kind::Bottleneck, [3, 4, 6, 3]),
+            ModelName::MobileNetV1 => mobilenet::build(&plan, &mut builder),
+        }?;
+        let model = Model {
+            name: config.name,
+            parameters,
+            network: Arc::new(network),
+            backward: Arc::new(Backward::default()),
+            input,
+            classes,
+        };
+        // Walking once finds an image that is too small for the network before any is given.
+        model.summary()?;
+        Ok(model)
+    }
+
+    /// Chooses the backward mode of each composite.
+    ///
+    /// # Errors
+    /// A pattern that matches no composite.
+    pub fn set_backward(&mut self, backward: &Backward) -> Result<()> {
+        let composites = self.composites();
+        for wanted in backward.layers.keys() {
+            if !composites.iter().any(|name| pattern::matches(wanted, name)) {
+                let message =
+                    format!("no layer of {} matches {wanted}; its layers are {}", self.name, composites.join(", "));
+                return Err(Error::argument("backward", message));
+            }
+        }
+        self.backward = Arc::new(backward.clone());
+        Ok(())
+    }
+
+    /// Logits `[N, classes]` for images `[N, C, H, W]`. Gradients flow to the leaves that `leaves` made on `tape`; in training the
+    /// batch statistics are emitted as effects of the tape.
+    ///
+    /// # Errors
+    /// Images of another shape, or leaves of another model.
+    pub fn forward(&self, tape: &mut Tape, leaves: &Leaves, images: &Var, phase: Phase) -> Result<Var> {
+        let fits = images.shape().split_first().is_some_and(|(_, image)| image == self.input);
+        if !fits || leaves.parameters().len() != self.parameters.parameters().len() {
+            let message = format!("{} takes [N, C, H, W] of {:?}, found {}", self.name, self.input, images.shape());
+            return Err(Error::shape("model", message));
+        }
+        self.network.forward(tape, images, &Context::new(phase, leaves, self.backward.clone()))
+    }
+
+    /// Logits for images, with running statistics and without dropout; nothing is recorded.
+    ///
+    /// # Errors
+    /// Images of another shape.
+    pub fn infer(&self, images: &Tensor) -> Result<Tensor> {
+        self.infer_with(&self.parameters, images)
+    }
+
+    /// As [`infer`](Self::infer) with other values of the parameters, such as their moving average.
+    ///
+    /// # Errors
+    /// Images of another shape, or parameters of another model.
+    pub fn infer_with(&self, parameters: &Parameters, images: &Tensor) -> Result<Tensor> {
+        let (leaves, images) = (Leaves::constant(parameters), Var::constant(images.clone()));
+        Ok(self.forward(&mut Tape::new(), &leaves, &images, Phase::Evaluate)?.into_value())
+    }
+
+    /// Takes the batch statistics of a forward pass into the running ones; give it what
+    /// [`Tape::take_effects`] returns.
+    ///
+    /// # Errors
+    /// Effects of something other than this model.
+    pub fn apply(&mut self, effects: &[Effect]) -> Result<()> {
+        effects.iter().try_for_each(|effect| update_running(&mut self.parameters, effect))
+    }
+
+    /// Parameters and running statistics.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Parameters and running statistics, for updates of their values.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// Which network it is.
+    pub fn name(&self) -> ModelName {
+        self.name
+    }
+
+    /// `[C, H, W]` of an image.
+    pub fn input(&self) -> [usize; 3] {
+        self.input
+    }
+
+    /// Number of logits.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// The tree of layers.
+    pub fn network(&self) -> &Sequential {
+        &self.network
+    }
+
+    /// Names of the parts whose backward mode can be chosen, outermost first.
+    pub fn composites(&self) -> Vec<&str> {
+        self.network.composites().into_iter().flat_map(Composite::paths).collect()
+    }
+
+    /// One row a layer, for one image.
+    ///
+    /// # Errors
+    /// The image is too small for the network.
+    pub fn summary(&self) -> Result<Vec<Row>> {
+        let mut walk = Walk::new();
+        let output = self.network.describe(&self.input, &mut walk)?;
+        if output != [self.classes] {
+            return Err(Error::shape("model", format!("the network gives {output:?}, not {} logits", self.classes)));
+        }
+        Ok(walk.into_rows())
+    }
+}
+
+fn weight_init(name: InitName) -> Option<Init> {
+    let (mode, nonlinearity) = (FanMode::FanIn, Nonlinearity::Relu);
+    match name {
+        InitName::Default => None,
+        InitName::KaimingNormal => Some(Init::KaimingNormal { mode, nonlinearity }),
+        InitName::KaimingUniform => Some(Init::KaimingUniform { mode, nonlinearity }),
+        InitName::XavierNormal => Some(Init::XavierNormal { gain: 1.0 }),
+        InitName::XavierUniform => Some(Init::XavierUniform { gain: 1.0 }),
+    }
+}

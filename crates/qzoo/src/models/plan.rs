@@ -1,0 +1,70 @@
+use crate::experiment;
+use crate::init::Init;
+use crate::nn::{
+    Builder, Composite, Conv2dConfig, Dropout, Layer, LinearConfig, Map, Order, ProjectionConfig, Sequential,
+    UnitConfig, Walk,
+};
+use qgraph::Result;
+
+/// What a builder of a network is given, with the steps that many networks share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan<'a> {
+    pub(super) config: &'a experiment::Model,
+    /// `[C, H, W]` of an image.
+    pub(super) input: [usize; 3],
+    pub(super) classes: usize,
+}
+
+/// A convolution with its normalisation and activation, as a model's table gives it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConvUnit<'a> {
+    pub(super) conv: &'a str,
+    /// Name of the normalisation; `None` for none, and then the convolution has a bias.
+    pub(super) norm: Option<&'a str>,
+    pub(super) map: Conv2dConfig,
+    pub(super) bias: bool,
+    pub(super) activated: bool,
+    pub(super) init: Init,
+}
+
+impl<'a> ConvUnit<'a> {
+    /// Convolution without bias, normalisation, activation, with the initial weights of residual networks.
+    pub(super) fn new(conv: &'a str, norm: &'a str, map: Conv2dConfig) -> Self {
+        ConvUnit { conv, norm: Some(norm), map, bias: false, activated: true, init: Init::RESNET }
+    }
+}
+
+impl Plan<'_> {
+    /// The model's number of channels times the width of the experiment, at least 1.
+    pub(super) fn channels(&self, channels: usize) -> usize {
+        ((channels as f64 * self.config.width).round() as usize).max(1)
+    }
+
+    /// Builds a convolution, its normalisation and its activation.
+    pub(super) fn conv(&self, builder: &mut Builder<'_>, unit: ConvUnit<'_>) -> Result<Composite> {
+        let projection = ProjectionConfig {
+            bias: unit.bias,
+            weight_init: unit.init,
+            bias_init: Some(Init::Constant(0.0)),
+            ..ProjectionConfig::new(unit.conv, Map::Conv2d(unit.map))
+        };
+        let activation = unit.activated.then_some(self.config.activation);
+        Composite::unit(builder, UnitConfig { projection, norm: unit.norm, activation, order: Order::NormFirst })
+    }
+
+    /// Dropout in front of the classifier where the experiment asks for it.
+    pub(super) fn classifier_dropout(&self) -> Option<Layer> {
+        self.config.dropout.filter(|p| *p > 0.0).map(|p| Layer::Dropout(Dropout::new(p, 0)))
+    }
+
+    /// The linear classifier, with PyTorch's initial values.
+    pub(super) fn classifier(&self, builder: &mut Builder<'_>, name: &str, features: usize) -> Result<Composite> {
+        let map = Map::Linear(LinearConfig { inputs: features, outputs: self.classes });
+        Composite::unit(builder, UnitConfig::plain(ProjectionConfig::new(name, map)))
+    }
+
+    /// Number of features that the layers so far give for one image.
+    pub(super) fn features(&self, layers: &Sequential) -> Result<usize> {
+        Ok(layers.describe(&self.input, &mut Walk::new())?.iter().product())
+    }
+}

@@ -1,0 +1,262 @@
+//! Shapes, parameter counts against published ones, and a step of every model.
+
+use super::Model;
+use crate::experiment::{self, ActivationName, Backward, BackwardMode, InitName, ModelName};
+use crate::nn::{Leaves, Phase};
+use qgraph::{Tape, Tensor, Var};
+use qtensor::random::{Purpose, Stream, StreamKey};
+
+fn config(name: ModelName) -> experiment::Model {
+    experiment::Model { name, ..experiment::Model::default() }
+}
+
+fn thin(name: ModelName) -> experiment::Model {
+    experiment::Model { width: 0.125, widths: vec![12, 9], ..config(name) }
+}
+
+fn images(shape: [usize; 4], index: u64) -> Tensor {
+    let key = StreamKey { seed: 5, purpose: Purpose::Test, epoch: 0, index };
+    Stream::new(key).normal_tensor(shape, 0.0, 1.0).unwrap().to_channels_last()
+}
+
+const CIFAR: [usize; 3] = [3, 32, 32];
+const IMAGENET: [usize; 3] = [3, 224, 224];
+
+/// Sources: spec tables of the quadratic networks' code for VGG and the thin networks, torchvision for `resnet18/34/50`, Lybrand and
+/// Saab for `cifar_cnn` (running statistics included there), the sum by hand for the rest.
+#[test]
+fn parameter_counts() {
+    let cases = [
+        (ModelName::Mlp, [1, 28, 28], 10, 500 * 785 + 300 * 501 + 10 * 301 + 2 * 800),
+        (ModelName::SmallCnn, CIFAR, 10, 9 * (3 * 32 + 32 * 32 + 32 * 64 + 64 * 64) + 2 * 192 + 650),
+        (ModelName::Vgg11, CIFAR, 10, 9_231_114),
+        (ModelName::Vgg13, CIFAR, 10, 9_416_010),
+        (ModelName::Vgg16, CIFAR, 10, 14_728_266),
+        (ModelName::Vgg19, CIFAR, 10, 20_040_522),
+        // 175 258 parameters are two blocks a stage; a third adds two 3x3 convolutions with their norms.
+        (ModelName::ResNet20, CIFAR, 10, 175_258 + 18 * (16 * 16 + 32 * 32 + 64 * 64) + 4 * (16 + 32 + 64)),
+        (ModelName::ResNet32, CIFAR, 10, 466_906),
+        (ModelName::ResNet32, CIFAR, 100, 472_756),
+        (ModelName::ResNet44, CIFAR, 10, 466_906 + 2 * (18 * 5376 + 448)),
+        (ModelName::ResNet56, CIFAR, 10, 466_906 + 4 * (18 * 5376 + 448)),
+        (ModelName::ResNet18, IMAGENET, 1000, 11_689_512),
+        (ModelName::ResNet34, IMAGENET, 1000, 21_797_672),
+        (ModelName::ResNet50, IMAGENET, 1000, 25_557_032),
+        // 3 219 146 with a quadratic stem, which has two convolutions and three inner norms more.
+        (ModelName::MobileNetV1, CIFAR, 10, 3_219_146 - 2 * 864 - 3 * 64),
+    ];
+    for (name, input, classes, expected) in cases {
+        let model = Model::build(&config(name), input, classes, 0).unwrap();
+        assert_eq!(model.parameters().count(), expected, "{name}");
+        let rows = model.summary().unwrap();
+        assert_eq!(rows.iter().map(|r| r.parameters).sum::<usize>(), expected, "{name}: summary");
+    }
+    let cnn = Model::build(&config(ModelName::CifarCnn), CIFAR, 10, 0).unwrap();
+    assert_eq!(cnn.parameters().count() + cnn.parameters().buffer_count(), 552_874);
+}
+
+/// Multiplications in millions, from the same tables.
+#[test]
+fn macs() {
+    let cases = [
+        (ModelName::ResNet32, CIFAR, 10, 69.12),
+        (ModelName::Vgg11, CIFAR, 10, 152.8),
+        (ModelName::Vgg13, CIFAR, 10, 228.3),
+        (ModelName::Vgg16, CIFAR, 10, 313.2),
+        (ModelName::Vgg19, CIFAR, 10, 398.1),
+        // The figures that torchvision gives for its weights, in billions of multiplications.
+        (ModelName::ResNet18, IMAGENET, 1000, 1814.0),
+        (ModelName::ResNet34, IMAGENET, 1000, 3664.0),
+        (ModelName::ResNet50, IMAGENET, 1000, 4089.0),
+    ];
+    for (name, input, classes, millions) in cases {
+        let model = Model::build(&config(name), input, classes, 0).unwrap();
+        let macs = model.summary().unwrap().iter().map(|r| r.macs).sum::<u64>() as f64 / 1e6;
+        assert!((macs / millions - 1.0).abs() < 1e-3, "{name}: {macs} against {millions}");
+    }
+}
+
+#[test]
+fn names_are_those_of_pytorch() {
+    let names = |name, input| {
+        let model = Model::build(&config(name), input, 10, 0).unwrap();
+        model.parameters().named().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+    };
+    let resnet = names(ModelName::ResNet20, CIFAR);
+    for name in [
+        "conv1.weight",
+        "bn1.running_mean",
+        "layer1.0.conv1.weight",
+        "layer2.0.bn2.num_batches_tracked",
+        "layer2.0.shortcut.0.weight",
+        "layer3.0.shortcut.1.running_var",
+        "layer3.2.conv2.weight",
+        "fc.bias",
+    ] {
+        assert!(resnet.iter().any(|n| n == name), "{name}");
+    }
+    assert!(!resnet.iter().any(|n| n.starts_with("layer1.0.shortcut")));
+    let names_of = |name, input, wanted: &[&str]| {
+        let all = names(name, input);
+        wanted.iter().for_each(|w| assert!(all.iter().any(|n| n == w), "{name}: {w}"));
+    };
+    names_of(ModelName::ResNet50, IMAGENET, &["layer1.0.downsample.0.weight", "layer4.2.bn3.bias", "fc.weight"]);
+    names_of(
+        ModelName::Vgg11,
+        CIFAR,
+        &["features.0.bias", "features.1.weight", "features.4.weight", "features.25.weight"],
+    );
+    names_of(ModelName::Mlp, CIFAR, &["fc1.weight", "bn1.bias", "fc3.weight"]);
+    names_of(ModelName::MobileNetV1, CIFAR, &["layers.12.conv2.weight", "layers.0.bn1.weight"]);
+}
+
+#[test]
+fn every_model_takes_a_step() {
+    for name in ModelName::ALL {
+        let mut config = thin(*name);
+        if *name == ModelName::Mlp {
+            config.width = 1.0;
+        }
+        let mut model = Model::build(&config, CIFAR, 7, 1).unwrap();
+        let mut tape = Tape::new();
+        let leaves = Leaves::on(&mut tape, model.parameters());
+        let x = Var::constant(images([4, 3, 32, 32], 0));
+        let logits = model.forward(&mut tape, &leaves, &x, Phase::Train { seed: 0, step: 0 }).unwrap();
+        assert_eq!(*logits.shape(), [4, 7], "{name}");
+        let effects = tape.take_effects();
+        let loss = tape.cross_entropy(&logits, &Tensor::from_slice([4], &[0i64, 3, 6, 1]).unwrap(), 0.1).unwrap();
+        let gradients = leaves.into_gradients(tape.backward(&loss).unwrap());
+        for (parameter, gradient) in model.parameters().parameters().iter().zip(&gradients) {
+            let gradient = gradient.as_ref().unwrap_or_else(|| panic!("{name}: no gradient for {}", parameter.name));
+            assert_eq!(gradient.shape(), parameter.value.shape(), "{name}: {}", parameter.name);
+        }
+        let norms = model.parameters().buffers().len() / 3;
+        assert_eq!(effects.len(), norms, "{name}");
+        model.apply(&effects).unwrap();
+        for buffer in model.parameters().buffers().iter().filter(|b| b.name.ends_with("num_batches_tracked")) {
+            assert_eq!(buffer.value.item().unwrap(), 1.0, "{name}: {}", buffer.name);
+        }
+        assert_eq!(*model.infer(&images([2, 3, 32, 32], 1)).unwrap().shape(), [2, 7]);
+    }
+}
+
+/// Losses, gradients and statistics of one step in a mode.
+fn step(config: &experiment::Model, backward: &Backward) -> (Vec<Vec<f32>>, usize) {
+    let mut model = Model::build(config, CIFAR, 5, 3).unwrap();
+    model.set_backward(backward).unwrap();
+    let mut tape = Tape::new();
+    let leaves = Leaves::on(&mut tape, model.parameters());
+    let x = Var::constant(images([3, 3, 32, 32], 2));
+    let logits = model.forward(&mut tape, &leaves, &x, Phase::Train { seed: 9, step: 4 }).unwrap();
+    let loss = tape.cross_entropy(&logits, &Tensor::from_slice([3], &[0i64, 3, 4]).unwrap(), 0.0).unwrap();
+    let effects = tape.take_effects();
+    let retained = tape.retained_except(model.parameters().named().map(|(_, value)| value)).bytes();
+    let gradients = leaves.into_gradients(tape.backward(&loss).unwrap());
+    model.apply(&effects).unwrap();
+    let mut values = vec![logits.value().to_vec().unwrap()];
+    values.extend(gradients.into_iter().map(|g| g.unwrap().to_vec().unwrap()));
+    let statistics = model.parameters().buffers().iter().filter(|b| b.value.dtype().is_float());
+    values.extend(statistics.map(|b| b.value.to_vec().unwrap()));
+    (values, retained)
+}
+
+#[test]
+fn recompute_gives_the_same_bits_from_less_memory() {
+    for (name, pattern) in [
+        (ModelName::ResNet20, "layer2.*"),
+        (ModelName::ResNet50, "layer1.0.conv*"),
+        (ModelName::MobileNetV1, "layers.3.conv1"),
+        (ModelName::CifarCnn, "conv*"),
+        (ModelName::Vgg11, "features.*"),
+    ] {
+        let config = experiment::Model { dropout: Some(0.3), activation: ActivationName::Prelu, ..thin(name) };
+        let (expected, all) = step(&config, &Backward::default());
+        let mut backward = Backward { mode: BackwardMode::Recompute, ..Backward::default() };
+        let (found, least) = step(&config, &backward);
+        assert!(found == expected, "{name}: recompute everywhere");
+        assert!(least < all, "{name}: {least} of {all} bytes");
+        backward.mode = BackwardMode::Ad;
+        backward.layers.insert(pattern.into(), BackwardMode::Recompute);
+        let (found, some) = step(&config, &backward);
+        assert!(found == expected, "{name}: recompute of {pattern}");
+        assert!(least <= some && some < all, "{name}: {some} between {least} and {all} bytes");
+    }
+}
+
+#[test]
+fn patterns_must_match_a_layer() {
+    let mut model = Model::build(&thin(ModelName::ResNet20), CIFAR, 5, 0).unwrap();
+    let composites = model.composites();
+    assert!(composites.contains(&"layer3.0") && composites.contains(&"layer3.0.shortcut.0"));
+    let mut backward = Backward::default();
+    backward.layers.insert("layer4.*".into(), BackwardMode::Recompute);
+    assert!(model.set_backward(&backward).unwrap_err().to_string().contains("layer4.*"));
+}
+
+#[test]
+fn dropout_depends_on_the_step_and_only_in_training() {
+    let config = experiment::Model { dropout: Some(0.5), ..thin(ModelName::SmallCnn) };
+    let model = Model::build(&config, CIFAR, 5, 0).unwrap();
+    let x = Var::constant(images([3, 3, 32, 32], 0));
+    let logits = |phase| {
+        let leaves = Leaves::constant(model.parameters());
+        model.forward(&mut Tape::new(), &leaves, &x, phase).unwrap().value().to_vec::<f32>().unwrap()
+    };
+    let train = |seed, step| logits(Phase::Train { seed, step });
+    assert_eq!(train(0, 1), train(0, 1));
+    assert_ne!(train(0, 1), train(0, 2));
+    assert_ne!(train(0, 1), train(1, 1));
+    assert_ne!(train(0, 1), train(0, 1 | 1 << 32));
+    assert_eq!(logits(Phase::Evaluate), logits(Phase::Evaluate));
+}
+
+#[test]
+fn initial_weights_depend_on_the_seed_and_the_rule() {
+    let weights = |seed, init| {
+        let config = experiment::Model { init, ..thin(ModelName::SmallCnn) };
+        Model::build(&config, CIFAR, 5, seed)
+            .unwrap()
+            .parameters()
+            .get("conv2.weight")
+            .unwrap()
+            .to_vec::<f32>()
+            .unwrap()
+    };
+    assert_eq!(weights(0, InitName::Default), weights(0, InitName::Default));
+    assert_ne!(weights(0, InitName::Default), weights(1, InitName::Default));
+    let bound = |init| weights(0, init).into_iter().fold(0.0f32, |m, w| m.max(w.abs()));
+    // Four channels in and out, 3x3.
+    let (xavier, kaiming) = ((6.0f32 / 72.0).sqrt(), (6.0f32 / 36.0).sqrt());
+    assert!((0.9 * xavier..=xavier).contains(&bound(InitName::XavierUniform)));
+    assert!((0.9 * kaiming..=kaiming).contains(&bound(InitName::KaimingUniform)));
+}
+
+#[test]
+fn unfit_inputs_are_refused() {
+    assert!(Model::build(&config(ModelName::Vgg11), [3, 16, 16], 10, 0).is_err());
+    assert!(Model::build(&config(ModelName::SmallCnn), [3, 0, 16], 10, 0).is_err());
+    assert!(Model::build(&config(ModelName::SmallCnn), CIFAR, 0, 0).is_err());
+    let model = Model::build(&thin(ModelName::SmallCnn), CIFAR, 5, 0).unwrap();
+    assert!(model.infer(&images([2, 3, 16, 16], 0)).is_err());
+    let other = Model::build(&thin(ModelName::ResNet20), CIFAR, 5, 0).unwrap();
+    assert!(model.infer_with(other.parameters(), &images([2, 3, 32, 32], 0)).is_err());
+}
+
+#[test]
+fn running_statistics_follow_pytorch() {
+    // One channel with mean 2 and unbiased variance 4/3: `torch.nn.BatchNorm1d(1)` after one batch of [0, 4, 2, 2] has a running
+    // mean of 0.2 and a running variance of 0.9 + 0.1 · 8/3.
+    let config = experiment::Model { widths: vec![1], activation: ActivationName::Relu, ..config(ModelName::Mlp) };
+    let mut model = Model::build(&config, [1, 1, 1], 2, 0).unwrap();
+    model.parameters_mut().set("fc1.weight", &Tensor::full([1, 1], 1.0f32).unwrap()).unwrap();
+    let mut tape = Tape::new();
+    let leaves = Leaves::on(&mut tape, model.parameters());
+    let x = Var::constant(Tensor::from_slice([4, 1, 1, 1], &[0.0f32, 4.0, 2.0, 2.0]).unwrap());
+    model.forward(&mut tape, &leaves, &x, Phase::Train { seed: 0, step: 0 }).unwrap();
+    model.apply(&tape.take_effects()).unwrap();
+    let value = |name: &str| {
+        model.parameters().get(name).unwrap().to_dtype(qtensor::DType::F64).unwrap().to_vec::<f64>().unwrap()[0]
+    };
+    assert!((value("bn1.running_mean") - 0.2).abs() < 1e-6);
+    assert!((value("bn1.running_var") - (0.9 + 0.1 * 8.0 / 3.0)).abs() < 1e-6);
+}

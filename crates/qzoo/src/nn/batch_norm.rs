@@ -1,0 +1,108 @@
+use super::{Activation, Builder, Context, ParameterKind, Parameters};
+use crate::init::Init;
+use qgraph::ops::{BatchNorm as BatchNormOp, BatchNormInference};
+use qgraph::{Effect, Error, Result, Tape, Var};
+use qtensor::Tensor;
+
+/// Share of the batch's statistics in an update of the running ones.
+const MOMENTUM: f64 = 0.1;
+/// Added to the variance.
+const EPS: f64 = 1e-5;
+
+/// Batch normalisation (Ioffe and Szegedy, 2015) of `[N, C]` or `[N, C, H, W]`, over all axes but the channels'.
+///
+/// Training uses the statistics of the batch and emits them for the running ones, whose variance is unbiased; evaluation uses the
+/// running ones.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    name: String,
+    channels: usize,
+    scale: usize,
+    shift: usize,
+    /// Position of the running mean; the running variance and the counter follow it.
+    mean: usize,
+}
+
+impl BatchNorm {
+    /// A normalisation of `channels` channels, at first by batch statistics alone: scale 1, shift 0.
+    ///
+    /// # Errors
+    /// The size overflows.
+    pub fn build(builder: &mut Builder<'_>, name: &str, channels: usize) -> Result<Self> {
+        let mut scope = builder.scope(name);
+        let scale = scope.parameter("weight", &[channels], ParameterKind::NormScale, Init::Constant(1.0))?;
+        let shift = scope.parameter("bias", &[channels], ParameterKind::NormShift, Init::Constant(0.0))?;
+        let mean = scope.buffer("running_mean", Tensor::full([channels], 0.0f32)?);
+        scope.buffer("running_var", Tensor::full([channels], 1.0f32)?);
+        scope.buffer("num_batches_tracked", Tensor::scalar(0i64));
+        Ok(BatchNorm { name: name.to_string(), channels, scale, shift, mean })
+    }
+
+    /// `activation(normalised x + residual)`, in one pass where the activation allows it.
+    ///
+    /// # Errors
+    /// Another number of channels, or a residual of another shape.
+    pub fn forward(
+        &self,
+        tape: &mut Tape,
+        x: &Var,
+        residual: Option<&Var>,
+        activation: Activation,
+        context: &Context,
+    ) -> Result<Var> {
+        let y = tape.scope(&self.name, |tape| self.normalise(tape, x, residual, activation, context))?;
+        if activation.epilogue().is_some() { Ok(y) } else { activation.forward(tape, &y, context) }
+    }
+
+    fn normalise(
+        &self,
+        tape: &mut Tape,
+        x: &Var,
+        residual: Option<&Var>,
+        activation: Activation,
+        context: &Context,
+    ) -> Result<Var> {
+        let activation = activation.epilogue().unwrap_or_default();
+        let (scale, shift) = (context.parameter(self.scale)?, context.parameter(self.shift)?);
+        let mut inputs = vec![x, scale, shift];
+        if context.training() {
+            inputs.extend(residual);
+            return tape.apply(BatchNormOp { eps: EPS, key: Some(self.mean), activation }, &inputs);
+        }
+        let mean = Var::constant(context.buffer(self.mean)?.clone());
+        let variance = Var::constant(context.buffer(self.mean + 1)?.clone());
+        inputs.extend([&mean, &variance]);
+        inputs.extend(residual);
+        tape.apply(BatchNormInference { eps: EPS, activation }, &inputs)
+    }
+
+    /// Its name within the scope of its parent.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Number of learnt values.
+    pub fn parameters(&self) -> usize {
+        2 * self.channels
+    }
+}
+
+/// Takes the batch statistics that a step emitted into the running ones: `running += momentum · (batch - running)`.
+///
+/// # Errors
+/// An effect of another op, or one that does not fit these buffers.
+pub(crate) fn update_running(parameters: &mut Parameters, effect: &Effect) -> Result<()> {
+    let mismatch =
+        || Error::argument("running statistics", format!("the effect of {} does not fit the model", effect.scope));
+    let [mean, variance] = effect.values.as_slice() else { return Err(mismatch()) };
+    if effect.op != "batch_norm" || effect.key + 2 >= parameters.buffers().len() {
+        return Err(mismatch());
+    }
+    for (offset, batch) in [mean, variance].into_iter().enumerate() {
+        qkernels::update::lerp(parameters.buffer_mut(effect.key + offset), batch, MOMENTUM)?;
+    }
+    for count in parameters.buffer_mut(effect.key + 2).memory_mut::<i64>()? {
+        *count += 1;
+    }
+    Ok(())
+}
