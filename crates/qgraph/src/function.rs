@@ -16,7 +16,7 @@ pub enum Mode {
 
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Mode::Ad => "ad",
             Mode::Symbolic => "symbolic",
             Mode::Recompute => "recompute",

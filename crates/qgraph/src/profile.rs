@@ -16,7 +16,7 @@ pub enum Pass {
 
 impl fmt::Display for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Pass::Forward => "forward",
             Pass::Backward => "backward",
             Pass::Recompute => "recompute",
