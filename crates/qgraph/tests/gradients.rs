@@ -7,6 +7,7 @@ use qgraph::ops::Linear;
 use qgraph::{Activation, DType, Result, Tape, Tensor, Var};
 
 type Method = fn(&mut Tape, &Var) -> Result<Var>;
+type Method2 = fn(&mut Tape, &Var, &Var) -> Result<Var>;
 
 #[test]
 fn functions_of_one_element() {
@@ -47,13 +48,13 @@ fn functions_of_two_elements_broadcast() {
         (&[2, 3, 2, 2], &[3, 1, 1]),
         (&[0, 4], &[4]),
     ];
-    let methods: [fn(&mut Tape, &Var, &Var) -> Result<Var>; 4] = [Tape::add, Tape::sub, Tape::mul, Tape::div];
+    let methods: [Method2; 4] = [Tape::add, Tape::sub, Tape::mul, Tape::div];
     for (a, b) in pairs {
         for f in methods {
             check(&[normal(a, 1), positive(b, 2)], |tape, x| f(tape, &x[0], &x[1]));
         }
     }
-    let kinked: [fn(&mut Tape, &Var, &Var) -> Result<Var>; 3] = [Tape::maximum, Tape::minimum, Tape::add_relu];
+    let kinked: [Method2; 3] = [Tape::maximum, Tape::minimum, Tape::add_relu];
     for f in kinked {
         let (a, b) = (distinct(&[5, 4], 3), distinct(&[5, 1], 4));
         let shifted = b.to_vec::<f64>().unwrap().iter().map(|x| x + 0.021).collect();
@@ -64,7 +65,7 @@ fn functions_of_two_elements_broadcast() {
 
 #[test]
 fn both_operands_may_be_one_variable() {
-    let methods: [fn(&mut Tape, &Var, &Var) -> Result<Var>; 4] = [Tape::add, Tape::sub, Tape::mul, Tape::div];
+    let methods: [Method2; 4] = [Tape::add, Tape::sub, Tape::mul, Tape::div];
     for f in methods {
         check(&[positive(&[3, 4], 1)], |tape, x| f(tape, &x[0], &x[0]));
     }
