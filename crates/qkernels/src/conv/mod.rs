@@ -6,12 +6,23 @@
 //! Inputs may have any strides; channels-last ones are used in place, others are converted once. Outputs are channels-last.
 //! f32 runs on the vector kernels, f64 on textbook loops.
 
+mod algorithm;
+mod correlate;
 mod geometry;
+mod plan;
+mod stage;
+mod tile;
+mod weights;
 
 use crate::{Activation, naive};
+use algorithm::Algorithm;
+use correlate::Correlation;
 pub(crate) use geometry::Geometry;
 use geometry::check_float;
-use qtensor::{Error, Result, Tensor};
+use plan::Plan;
+use qtensor::{DType, Error, Result, Tensor};
+use stage::Images;
+use weights::Weights;
 
 /// How a convolution walks its input; pairs are (height, width).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,8 +66,20 @@ pub fn conv2d(
             ));
         }
     }
-    let y = naive::conv::conv2d(x, w, bias, params, activation)?;
-    Ok(y.to_dtype(x.dtype())?.to_channels_last())
+    match algorithm(&geometry, x.dtype()) {
+        Algorithm::ImplicitGemm => Correlation {
+            plan: Plan::forward(&geometry),
+            source: Images::new(x)?,
+            weights: Weights::forward(w, &geometry)?,
+            bias: bias.map(Tensor::contiguous).as_ref().map(Tensor::as_slice::<f32>).transpose()?,
+            activation,
+        }
+        .run(),
+        _ => {
+            let y = naive::conv::conv2d(x, w, bias, params, activation)?;
+            Ok(y.to_dtype(x.dtype())?.to_channels_last())
+        }
+    }
 }
 
 /// The gradient of a loss with respect to `x` of `y = conv2d(x, w)`, from the gradient `dy` with respect to `y`; channels-last, of shape `x_shape`.
@@ -66,9 +89,22 @@ pub fn conv2d(
 pub fn conv2d_input_grad(dy: &Tensor, w: &Tensor, x_shape: &[usize], params: &Conv2dParams) -> Result<Tensor> {
     let op = "conv2d_input_grad";
     check_float(op, dy, w)?;
-    Geometry::new(op, x_shape, w.shape(), params)?.check_output(op, dy)?;
-    let dx = naive::conv::conv2d_input_grad(dy, w, x_shape, params)?;
-    Ok(dx.to_dtype(dy.dtype())?.to_channels_last())
+    let geometry = Geometry::new(op, x_shape, w.shape(), params)?;
+    geometry.check_output(op, dy)?;
+    match algorithm(&geometry, dy.dtype()) {
+        Algorithm::ImplicitGemm => Correlation {
+            plan: Plan::input_grad(&geometry),
+            source: Images::new(dy)?,
+            weights: Weights::input_grad(w, &geometry)?,
+            bias: None,
+            activation: Activation::None,
+        }
+        .run(),
+        _ => {
+            let dx = naive::conv::conv2d_input_grad(dy, w, x_shape, params)?;
+            Ok(dx.to_dtype(dy.dtype())?.to_channels_last())
+        }
+    }
 }
 
 /// The gradient of a loss with respect to `w` of `y = conv2d(x, w)`, from the gradient `dy` with respect to `y`; row-major, of shape `w_shape`.
@@ -80,4 +116,9 @@ pub fn conv2d_weight_grad(x: &Tensor, dy: &Tensor, w_shape: &[usize], params: &C
     check_float(op, x, dy)?;
     Geometry::new(op, x.shape(), w_shape, params)?.check_output(op, dy)?;
     naive::conv::conv2d_weight_grad(x, dy, w_shape, params)?.to_dtype(x.dtype())
+}
+
+/// The algorithm for a shape; f64 has no kernels.
+fn algorithm(geometry: &Geometry, dtype: DType) -> Algorithm {
+    if dtype == DType::F32 { Algorithm::choose(geometry) } else { Algorithm::Loops }
 }

@@ -1,0 +1,95 @@
+//! The choice of algorithm and of block sizes by shape: the one place to extend when there are more ways to convolve.
+//!
+//! Nothing here depends on the number of threads, so that results do not either.
+
+use super::Geometry;
+use super::plan::Plan;
+use crate::isa::IsaId;
+
+/// Ways to compute a convolution or one of its gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    /// Textbook loops: nothing to compute, or degenerate sizes.
+    Loops,
+    /// One filter a channel: vectors of channels, no sum over them.
+    Depthwise,
+    /// A matrix product whose left operand is addressed in the image instead of being copied out of it.
+    ImplicitGemm,
+}
+
+impl Algorithm {
+    /// For a shape.
+    pub(super) fn choose(g: &Geometry) -> Self {
+        let sizes = [g.batch, g.channels, g.filters, g.input[0], g.input[1], g.out[0], g.out[1]];
+        if sizes.contains(&0) {
+            Algorithm::Loops
+        } else if g.groups == g.channels && g.groups == g.filters && g.groups > 1 {
+            Algorithm::Depthwise
+        } else {
+            Algorithm::ImplicitGemm
+        }
+    }
+}
+
+/// Bytes of a panel's rows that a tile sweeps at once: most of a first-level cache.
+const PANEL_BYTES: usize = 32 << 10;
+/// Bytes of a staged band: a part of a second-level cache.
+const BAND_BYTES: usize = 256 << 10;
+/// Tasks that keep a few threads evenly busy.
+const TASKS: usize = 24;
+
+/// Block sizes of a correlation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blocks {
+    /// Lanes of a vector.
+    pub(super) vector: usize,
+    /// Lanes of a panel: one or two vectors.
+    pub(super) width: usize,
+    /// Values of a panel column that are summed between two visits of an output pixel.
+    pub(super) sums: usize,
+    /// Source channels that are staged together.
+    pub(super) channels: usize,
+    /// Images of a band.
+    pub(super) images: usize,
+    /// Output rows of a phase in a band.
+    pub(super) rows: usize,
+    /// Lanes of a task, a multiple of `width`.
+    pub(super) lanes: usize,
+}
+
+impl Blocks {
+    /// For a correlation on an instruction set.
+    pub(super) fn of(plan: &Plan, isa: IsaId) -> Blocks {
+        let vector = isa.lanes();
+        let width = if plan.channels > vector { 2 * vector } else { vector };
+        let channels = even_piece(plan.source_channels, 128).next_multiple_of(16).min(plan.source_channels);
+        let (height, row) = (plan.rows.longest(), plan.columns.longest());
+        let phases = plan.rows.phases.len() * plan.columns.phases.len();
+        let bands = |pixels: usize| {
+            let pixels = (pixels / phases).max(1);
+            let rows = even_piece(height, (pixels / row).max(1));
+            let source = plan.rows.span(rows) * plan.columns.span(row) * channels * 4;
+            let images = (pixels / (height * row)).min(BAND_BYTES / source).clamp(1, plan.batch);
+            (even_piece(plan.batch, images), rows)
+        };
+        let count = |(images, rows): (usize, usize)| plan.batch.div_ceil(images) * height.div_ceil(rows);
+        let mut pixels = 384;
+        while pixels > 48 && count(bands(pixels)) < TASKS {
+            pixels /= 2;
+        }
+        // Filters are split before bands get so small that a panel is hardly used again.
+        let mut lanes = plan.channels.next_multiple_of(width);
+        let many = 256.min(lanes);
+        if lanes >= 4 * width && count(bands(pixels)) * lanes.div_ceil(many) < 2 * TASKS {
+            lanes = many.min(even_piece(lanes, lanes.div_ceil(2))).next_multiple_of(width).max(4 * width).min(lanes);
+            pixels = 256;
+        }
+        let (images, rows) = bands(pixels);
+        Blocks { vector, width, sums: PANEL_BYTES / (4 * width), channels, images, rows, lanes }
+    }
+}
+
+/// The size of equal pieces of `length`, none larger than `most`.
+pub(super) fn even_piece(length: usize, most: usize) -> usize {
+    length.div_ceil(length.div_ceil(most.max(1)).max(1)).max(1)
+}
