@@ -89,6 +89,51 @@ impl Blocks {
     }
 }
 
+/// Block sizes of a weight gradient.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GradBlocks {
+    /// Input channels of a task.
+    pub(super) channels: usize,
+    /// Filters of a task.
+    pub(super) filters: usize,
+    /// Images of a band.
+    pub(super) images: usize,
+    /// Output rows of a band.
+    pub(super) rows: usize,
+    /// Independent sums over parts of the batch and its rows, added in order at the end.
+    pub(super) sums: usize,
+    /// Whether vectors run along the input's channels (and kernel columns) and filters are broadcast, or the other way around.
+    pub(super) lanes_are_inputs: bool,
+}
+
+impl GradBlocks {
+    /// For a shape of `plan`, the forward correlation, on an instruction set.
+    pub(super) fn of(plan: &Plan, isa: IsaId) -> GradBlocks {
+        let vector = isa.lanes();
+        let channels = even_piece(plan.source_channels, 64).next_multiple_of(16).min(plan.source_channels);
+        let filters = even_piece(plan.channels, 128).next_multiple_of(16).min(plan.channels);
+        let (height, row) = (plan.rows.output, plan.columns.output);
+        let rows = even_piece(height, (160 / row).max(1));
+        let images = even_piece(plan.batch, (160 / (height * row)).clamp(1, plan.batch));
+        let bands = height.div_ceil(rows) * plan.batch.div_ceil(images);
+        let blocks = plan.groups * plan.source_channels.div_ceil(channels) * plan.channels.div_ceil(filters);
+        let (kernel_rows, kernel_columns) = (plan.rows.phases[0].taps.len(), plan.columns.phases[0].taps.len());
+        let is_run = plan.columns.phases[0].taps.last().is_none_or(|last| last.offset + 1 == kernel_columns);
+        let (runs, run) =
+            if is_run { (kernel_rows, kernel_columns * channels) } else { (kernel_rows * kernel_columns, channels) };
+        let inputs_as_lanes = runs * run.next_multiple_of(vector) * filters;
+        let filters_as_lanes = runs * run * filters.next_multiple_of(vector);
+        GradBlocks {
+            channels,
+            filters,
+            images,
+            rows,
+            sums: TASKS.div_ceil(blocks).min(bands),
+            lanes_are_inputs: inputs_as_lanes <= filters_as_lanes,
+        }
+    }
+}
+
 /// The size of equal pieces of `length`, none larger than `most`.
 pub(super) fn even_piece(length: usize, most: usize) -> usize {
     length.div_ceil(length.div_ceil(most.max(1)).max(1)).max(1)

@@ -9,9 +9,11 @@
 mod algorithm;
 mod correlate;
 mod geometry;
+mod outer;
 mod plan;
 mod stage;
 mod tile;
+mod weight_grad;
 mod weights;
 
 use crate::{Activation, naive};
@@ -114,8 +116,12 @@ pub fn conv2d_input_grad(dy: &Tensor, w: &Tensor, x_shape: &[usize], params: &Co
 pub fn conv2d_weight_grad(x: &Tensor, dy: &Tensor, w_shape: &[usize], params: &Conv2dParams) -> Result<Tensor> {
     let op = "conv2d_weight_grad";
     check_float(op, x, dy)?;
-    Geometry::new(op, x.shape(), w_shape, params)?.check_output(op, dy)?;
-    naive::conv::conv2d_weight_grad(x, dy, w_shape, params)?.to_dtype(x.dtype())
+    let geometry = Geometry::new(op, x.shape(), w_shape, params)?;
+    geometry.check_output(op, dy)?;
+    match algorithm(&geometry, x.dtype()) {
+        Algorithm::ImplicitGemm => weight_grad::weight_grad(x, dy, &geometry),
+        _ => naive::conv::conv2d_weight_grad(x, dy, w_shape, params)?.to_dtype(x.dtype()),
+    }
 }
 
 /// The algorithm for a shape; f64 has no kernels.
