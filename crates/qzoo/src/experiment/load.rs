@@ -1,6 +1,8 @@
 //! Reading an experiment from its file and the command line, and writing it back.
 
+use std::borrow::Cow;
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 
 use toml::de::{DeArray, DeTable};
@@ -67,7 +69,9 @@ impl Experiment {
         for one in overrides {
             sources.push_option(one.text().to_owned());
         }
-        let (root, errors) = DeTable::parse_recoverable(sources.file());
+        let (text, mut errors) = without_bare_keys(sources.file());
+        let (root, others) = DeTable::parse_recoverable(&text);
+        errors.extend(others);
         let syntax = syntax_findings(&sources, &errors);
         let mut root = root.into_inner();
         let mut decoder = Decoder::default();
@@ -105,6 +109,22 @@ impl Experiment {
     }
 }
 
+/// The text with every line blanked that has a key without a value, and those errors: the parser reads nothing after one.
+fn without_bare_keys(text: &str) -> (Cow<'_, str>, Vec<toml::de::Error>) {
+    let mut text = Cow::Borrowed(text);
+    let mut found = Vec::new();
+    for _ in 0..Diagnostics::MOST {
+        let errors = DeTable::parse_recoverable(&text).1;
+        let Some(error) = errors.into_iter().find(|error| error.message().starts_with("key with no value")) else {
+            break;
+        };
+        let line = line_around(&text, error.span().map_or(0, |span| span.start));
+        text.to_mut().replace_range(line.clone(), &" ".repeat(line.len()));
+        found.push(error);
+    }
+    (text, found)
+}
+
 /// The parser's errors, the first of each line.
 fn syntax_findings(sources: &Sources, errors: &[toml::de::Error]) -> Vec<Finding> {
     let text = sources.file();
@@ -140,11 +160,12 @@ fn beside_syntax(sources: &Sources, syntax: Vec<Finding>, others: Vec<Finding>) 
     let lines: Vec<Option<usize>> = syntax.iter().map(|finding| sources.line_of(finding.span.start)).collect();
     // After a broken header or an unfinished array the parser no longer knows the section.
     let lost = syntax.iter().any(|finding| {
-        let line = line_at(sources.file(), finding.span.start);
+        let line = &sources.file()[line_around(sources.file(), finding.span.start)];
         let message = finding.message.as_str();
         line.trim_start().starts_with('[')
             || message.contains("array")
             || message.contains("inline table")
+            || message.contains("comma")
             || message.contains("recursion")
             || message.contains("string, expected")
     });
@@ -157,16 +178,15 @@ fn beside_syntax(sources: &Sources, syntax: Vec<Finding>, others: Vec<Finding>) 
     findings
 }
 
-/// The line of `text` that holds this position.
-fn line_at(text: &str, position: usize) -> &str {
-    let Some((before, after)) = text.split_at_checked(position) else { return "" };
+/// The line of `text` that holds this position, without its end.
+fn line_around(text: &str, position: usize) -> Range<usize> {
+    let Some((before, after)) = text.split_at_checked(position) else { return 0..0 };
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let end = after.find('\n').map_or(text.len(), |length| position + length);
-    &text[start..end]
+    start..after.find('\n').map_or(text.len(), |length| position + length)
 }
 
 /// The place of a problem, and whether what it speaks of is there at all; else the place of what it would stand in.
-fn locate(root: &DeTable<'_>, problem: &Problem) -> (std::ops::Range<usize>, bool) {
+fn locate(root: &DeTable<'_>, problem: &Problem) -> (Range<usize>, bool) {
     let mut span = 0..0;
     let mut table = Some(root);
     let mut array: Option<&DeArray<'_>> = None;

@@ -38,6 +38,9 @@ impl Override {
     }
 }
 
+/// Most parts of a key: far more than any key has, few enough to nest.
+const DEEPEST: usize = 16;
+
 /// A part of a key and its place in the joined texts.
 type Part<'s> = Spanned<Cow<'s, str>>;
 
@@ -91,6 +94,9 @@ fn read<'s>(one: &'s Override, text: &'s str, base: usize) -> Result<(Vec<Part<'
         if part.is_empty() {
             let message = "a part of the key is missing".to_owned();
             return Err(finding(span, message, "write KEY=VALUE, for example optim.lr=0.05"));
+        }
+        if parts.len() == DEEPEST {
+            return Err(finding(span, "the key has too many parts".into(), ""));
         }
         parts.push(Spanned::new(span.clone(), Cow::Borrowed(part)));
         position += consumed;

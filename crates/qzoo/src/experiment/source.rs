@@ -53,7 +53,7 @@ impl Sources {
 
     /// The findings with their places, in order of appearance.
     pub(super) fn report(&self, mut findings: Vec<Finding>) -> Diagnostics {
-        findings.sort_by(|a, b| (a.span.start, &a.message).cmp(&(b.span.start, &b.message)));
+        findings.sort_by(|a, b| (a.span.start, a.span.end, &a.message).cmp(&(b.span.start, b.span.end, &b.message)));
         findings.dedup();
         let omitted = findings.len().saturating_sub(Diagnostics::MOST);
         let list = findings.into_iter().take(Diagnostics::MOST).map(|finding| self.locate(finding)).collect();
