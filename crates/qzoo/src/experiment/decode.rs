@@ -17,8 +17,8 @@ pub(super) struct Place<'n> {
     pub(super) name: &'n str,
     /// Every key that may stand there.
     pub(super) keys: Vec<&'static str>,
-    /// Keys that may not, with the reason, such as `"momentum" is a key of sgd`.
-    pub(super) elsewhere: Vec<(&'static str, String)>,
+    /// Where a key that may not stand there belongs, if it is one of another section.
+    pub(super) elsewhere: &'n dyn Fn(&str) -> Option<String>,
 }
 
 /// The mistakes found so far.
@@ -59,8 +59,7 @@ impl Decoder {
             if place.keys.contains(&name) {
                 return true;
             }
-            let elsewhere = place.elsewhere.iter().find(|(known, _)| *known == name).map(|(_, why)| why.clone());
-            let hint = elsewhere
+            let hint = (place.elsewhere)(name)
                 .or_else(|| did_you_mean(name, place.keys.iter().copied()))
                 .or_else(|| (!place.keys.is_empty()).then(|| format!("the keys are {}", place.keys.join(", "))));
             self.find(key.span(), format!("unknown key {:?} {}", shorten(name), place.name), hint);

@@ -81,8 +81,9 @@ impl Experiment {
         let clean = findings.is_empty() && syntax.is_empty();
         for problem in experiment.validate() {
             let (span, exact) = locate(&root, &problem);
-            // Beside other mistakes only what is wrong by itself, and really written, can be trusted.
-            if clean || (exact && !problem.relative) {
+            // Beside other mistakes only what is wrong by itself, really written and readable can be trusted.
+            let unread = |finding: &Finding| span.start <= finding.span.start && finding.span.end <= span.end;
+            if clean || (exact && !problem.relative && !findings.iter().any(unread)) {
                 findings.push(Finding { span, message: problem.message, hint: problem.hint });
             }
         }

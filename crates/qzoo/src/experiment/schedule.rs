@@ -229,11 +229,11 @@ impl Schedule {
 
     /// What depends on the other sections.
     pub(super) fn check_beside(&self, epochs: usize, lr: f64, checker: &mut Checker<'_>) {
-        if self.warmup_epochs > epochs as f64 {
+        if self.warmup_epochs.is_finite() && self.warmup_epochs > epochs as f64 {
             let message = format!("\"warmup_epochs\" is {}, but the run has {epochs}", self.warmup_epochs);
             checker.conflict("warmup_epochs", message, Some("at most train.epochs"));
         }
-        if let Some(last) = self.final_lr().filter(|last| *last > lr) {
+        if let Some(last) = self.final_lr().filter(|last| last.is_finite() && *last > lr) {
             let message = format!("\"final_lr\" is {last}, above the rate that it starts from");
             checker.conflict("final_lr", message, Some(&format!("at most optim.lr, which is {lr}")));
         }

@@ -92,7 +92,7 @@ fn missing_section(decoder: &mut Decoder, name: &str, example: &str) {
 
 fn unknown_at_top(decoder: &mut Decoder, name: &str, span: std::ops::Range<usize>, item: &Item<'_>) {
     let (what, sections) = match item.get_ref().as_table() {
-        Some(_) => (format!("unknown section [{}]", shorten(name)), true),
+        Some(_) => (format!("unknown section [{}]", shorten(name).escape_debug()), true),
         None => (format!("unknown key {:?} at the top level", shorten(name)), false),
     };
     let names = if sections { SECTIONS } else { TOP };
@@ -135,12 +135,11 @@ fn owner_of(key: &str, here: &str) -> Option<String> {
 
 /// Refuses the keys that a section does not have.
 fn refuse_unknown(decoder: &mut Decoder, pairs: &mut Pairs<'_, '_>, section: &str, keys: Vec<&'static str>) {
-    let others = all_keys().into_iter().filter(|(other, _)| *other != section).flat_map(|(_, keys)| keys);
-    let elsewhere = others
-        .filter(|key| !keys.contains(key) && *key != "name")
-        .filter_map(|key| Some((key, format!("{key:?} belongs in {}", owner_of(key, section)?))))
-        .collect();
-    decoder.refuse_unknown(pairs, &Place { name: &format!("in [{section}]"), keys, elsewhere });
+    let elsewhere = |key: &str| {
+        let owner = if key == "name" { None } else { owner_of(key, section) };
+        owner.map(|owner| format!("{key:?} belongs in {owner}"))
+    };
+    decoder.refuse_unknown(pairs, &Place { name: &format!("in [{section}]"), keys, elsewhere: &elsewhere });
 }
 
 /// A section that is one struct.
@@ -268,7 +267,7 @@ fn groups(decoder: &mut Decoder, item: &Item<'_>) -> Vec<Group> {
             decoder.find(item.span(), "missing key \"pattern\" in an element of \"groups\"".into(), Some(hint));
         }
         let place =
-            Place { name: "in an element of \"groups\"", keys: keys_of::<Group>().to_vec(), elsewhere: Vec::new() };
+            Place { name: "in an element of \"groups\"", keys: keys_of::<Group>().to_vec(), elsewhere: &|_| None };
         decoder.refuse_unknown(&mut pairs, &place);
         groups.push(decoder.fields(&pairs));
     }

@@ -1,0 +1,282 @@
+//! The experiments of the repository, the written form, and what mutated files do.
+
+use std::path::{Path, PathBuf};
+
+use qzoo::experiment::{
+    ActivationName, Experiment, ModelName, Named, OptimName, Override, Rule, ScheduleName, Shape, pattern,
+};
+
+fn experiments() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    files.sort();
+    files
+}
+
+fn again(experiment: &Experiment) -> Experiment {
+    let text = experiment.to_toml().unwrap();
+    Experiment::parse("written.toml", text.clone(), &[]).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+#[test]
+fn every_experiment_of_the_repository_is_correct() {
+    let files = experiments();
+    assert!(files.len() >= 6);
+    for path in files {
+        let experiment = Experiment::load(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(again(&experiment), experiment);
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        assert_eq!(experiment.name, stem.replace('_', "-"), "the name follows the file's");
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with("# "), "{} says what it is", path.display());
+    }
+}
+
+#[test]
+fn the_short_resnet_recipe_is_the_documented_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/cifar_resnet_short.toml");
+    let experiment = Experiment::load(path, &[]).unwrap();
+    let Rule::Sgd(sgd) = &experiment.optim.rule else { panic!("{:?}", experiment.optim) };
+    assert_eq!((experiment.optim.lr, sgd.momentum, sgd.nesterov), (0.1, 0.9, true));
+    assert_eq!((experiment.optim.weight_decay, experiment.optim.decay_norms_and_biases), (5e-4, true));
+    assert_eq!((experiment.train.epochs, experiment.train.batch_size), (10, 128));
+    assert_eq!((experiment.data.augment.crop_padding, experiment.data.augment.flip), (4, true));
+    assert!(matches!(&experiment.schedule.shape, Shape::Cosine(shape) if shape.final_lr == 0.0));
+    assert_eq!(experiment.schedule.warmup_epochs, 1.0);
+}
+
+#[test]
+fn the_written_form_reads_back_for_every_variant() {
+    let base = "name = \"t\"\n[data]\ndataset = \"shapes\"\n[model]\nname = \"mlp\"\n[optim]\nname = \"sgd\"\n";
+    let milestones = |name: &str| if name == "multi_step" { ", milestones = [2, 5]" } else { "" };
+    let mut arguments: Vec<String> = Vec::new();
+    arguments.extend(ModelName::NAMES.iter().map(|name| format!("model={{ name = \"{name}\", dropout = 0.25 }}")));
+    arguments.extend(OptimName::NAMES.iter().map(|name| format!("optim={{ name = \"{name}\" }}")));
+    arguments
+        .extend(ScheduleName::NAMES.iter().map(|name| format!("schedule={{ name = \"{name}\"{} }}", milestones(name))));
+    arguments.push("model.widths=[]".into());
+    arguments.push("optim.lr=1e-300".into());
+    arguments.push("data={ dataset = \"folder\", path = \"a \\\"b\\\" é\", image_size = 9 }".into());
+    arguments.push("backward.layers={ \"a.*\" = \"symbolic\", b = \"recompute\" }".into());
+    arguments.push("optim.groups=[{ pattern = \"a*\", lr = 0.0 }, { pattern = \"b\", weight_decay = 1 }]".into());
+    arguments.push(format!("seed={}", i64::MAX));
+    for argument in arguments {
+        let experiment = Experiment::parse("t.toml", base, &[Override::set(&argument)]);
+        let experiment = experiment.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(again(&experiment), experiment, "{argument}");
+        // The state of a checkpoint is JSON: it takes the same type.
+        let json = serde_json::to_value(&experiment).unwrap();
+        assert_eq!(json["optim"]["name"], experiment.optim.rule.name().name());
+    }
+}
+
+#[test]
+fn names_lead_to_their_variants_and_back() {
+    fn check<N: Named + PartialEq + std::fmt::Debug>(all: &[N]) {
+        assert_eq!(all.len(), N::ENTRIES.len());
+        for (one, entry) in all.iter().zip(N::ENTRIES) {
+            assert_eq!((one.name(), N::from_name(entry.name)), (entry.name, Some(*one)));
+            assert!(!entry.description.is_empty());
+        }
+        assert_eq!(N::from_name("nonsense"), None);
+    }
+    check(ModelName::ALL);
+    check(OptimName::ALL);
+    check(ScheduleName::ALL);
+    check(ActivationName::ALL);
+}
+
+#[test]
+fn a_programmatic_experiment_is_validated() {
+    let mut experiment = Experiment { name: "t".into(), ..Experiment::default() };
+    assert_eq!(experiment.validate(), []);
+    experiment.seed = u64::MAX;
+    experiment.optim.groups = vec![Default::default()];
+    let problems: Vec<String> = experiment.validate().iter().map(ToString::to_string).collect();
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    assert!(problems[0].starts_with("seed: \"seed\" must be at most"), "{problems:?}");
+    assert!(problems[1].starts_with("optim.groups[0].pattern: \"\" is no pattern"), "{problems:?}");
+}
+
+#[test]
+fn patterns_match_whole_names() {
+    for (text, name, expected) in [
+        ("fc.*", "fc.weight", true),
+        ("fc.*", "fc", false),
+        ("fc*", "fc", true),
+        ("*", "", true),
+        ("*.bias", "layer1.0.conv1.bias", true),
+        ("layer?.*.conv1.*", "layer1.0.conv1.weight", true),
+        ("layer?.*.conv1.*", "layer10.0.conv1.weight", false),
+        ("*a*b", "xaxxb", true),
+        ("*a*b", "xaxxbc", false),
+        ("conv1", "conv1.weight", false),
+    ] {
+        assert_eq!(pattern::matches(text, name), expected, "{text} {name}");
+    }
+    // A pattern with many stars stays cheap.
+    assert!(!pattern::matches(&"*a".repeat(128), &"a".repeat(5000).replace("aa", "ab")[..100]));
+}
+
+/// A small generator for the choice of mutations.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % bound as u64) as usize
+    }
+}
+
+const RICH: &str = r#"name = "rich" # every kind of value
+seed = 3
+[data]
+dataset = "folder"
+path = "some/folder"
+image_size = 32
+[data.augment]
+crop_mode = 'reflect'
+flip = true
+[model]
+name = "mlp"
+widths = [
+  10, # ten
+  20,
+]
+[backward]
+layers = { "fc.*" = "recompute", b = "symbolic" }
+[train]
+epochs = 1_0
+label_smoothing = 1e-1
+[optim]
+name = "sgd"
+lr = 0.1
+momentum = 0.9
+nesterov = true
+[[optim.groups]]
+pattern = "*.bias"
+lr = 0.01
+[schedule]
+name = "multi_step"
+milestones = [3, 6]
+"#;
+
+const PIECES: &[&str] = &[
+    "\"",
+    "'",
+    "\"\"\"",
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "{",
+    "}",
+    "=",
+    ".",
+    ",",
+    "#",
+    "\n",
+    "\r\n",
+    "\t",
+    "\\",
+    "-",
+    "1e999",
+    "nan",
+    "inf",
+    "0x",
+    "é",
+    "漢",
+    "\u{feff}",
+    "\0",
+    "\u{1b}[0m",
+    "true",
+    "name",
+    "optim",
+    "[model]\n",
+    "9999999999999999999",
+    "lr = ",
+    "2020-01-01",
+];
+
+fn mutate(text: &str, random: &mut Random) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for _ in 0..1 + random.below(4) {
+        let at = random.below(bytes.len() + 1);
+        let end = (at + random.below(12)).min(bytes.len());
+        match random.below(6) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
+            1 => drop(bytes.drain(at..end)),
+            2 => drop(bytes.splice(at..at, PIECES[random.below(PIECES.len())].bytes())),
+            3 => drop(bytes.splice(at..end, PIECES[random.below(PIECES.len())].bytes())),
+            4 => {
+                let copy = bytes[at..end].to_vec();
+                let to = random.below(bytes.len() + 1);
+                bytes.splice(to..to, copy);
+            }
+            _ => bytes.truncate(bytes.len() - random.below(3).min(bytes.len())),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// No panic, places inside the text, messages fit for a terminal; what is accepted also reads back.
+#[test]
+fn mutated_files_are_read_or_refused() {
+    assert!(Experiment::parse("rich.toml", RICH, &[]).is_ok());
+    let mut random = Random(1);
+    let (mut accepted, mut refused) = (0, 0);
+    for _ in 0..100_000 {
+        let text = mutate(RICH, &mut random);
+        match Experiment::parse("m.toml", text.clone(), &[]) {
+            Ok(experiment) => {
+                accepted += 1;
+                assert_eq!(experiment.validate(), []);
+                assert_eq!(again(&experiment), experiment);
+            }
+            Err(error) => {
+                refused += 1;
+                let lines: Vec<&str> = text.split('\n').collect();
+                assert!(!error.list.is_empty());
+                for one in &error.list {
+                    let line = lines.get(one.line - 1).unwrap_or_else(|| panic!("{one:?}\n{text}"));
+                    assert!(one.column <= line.chars().count() + 1, "{one:?}\n{text}");
+                    assert!(one.length >= 1);
+                }
+                let shown = error.to_string();
+                assert!(!shown.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{shown:?}");
+            }
+        }
+    }
+    assert!(accepted > 1000 && refused > 10_000, "{accepted} accepted, {refused} refused");
+}
+
+#[test]
+fn mutated_overrides_are_read_or_refused() {
+    let seeds = [
+        "optim.lr=0.05",
+        "backward.layers.\"a.b\"=ad",
+        "optim.groups=[{pattern=\"a\",lr=1}]",
+        "name = x",
+        "model={name=\"mlp\"}",
+    ];
+    let mut random = Random(2);
+    for index in 0..20_000 {
+        let argument = mutate(seeds[index % seeds.len()], &mut random);
+        let overrides = [Override::set(&argument), Override::flag("--epochs", "train.epochs", &argument)];
+        for one in &overrides {
+            match Experiment::parse("rich.toml", RICH, std::slice::from_ref(one)) {
+                Ok(experiment) => assert_eq!(again(&experiment), experiment),
+                Err(error) => {
+                    let shown = error.to_string();
+                    assert!(!shown.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{shown:?}");
+                }
+            }
+        }
+    }
+}

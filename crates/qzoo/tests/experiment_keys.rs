@@ -1,0 +1,311 @@
+//! Every key of every section: a typo, a wrong type and an impossible value are reported at their exact line and column.
+
+use std::collections::BTreeSet;
+
+use qzoo::experiment::{Diagnostic, Experiment, ModelName, OptimName, ScheduleName};
+
+/// One key: where it stands and values of each sort, as TOML text.
+struct Case {
+    /// The section, with what selects the variant that has the key.
+    section: &'static str,
+    selector: &'static str,
+    key: &'static str,
+    good: &'static str,
+    wrong_type: &'static [&'static str],
+    /// Right in type but impossible.
+    impossible: &'static [&'static str],
+}
+
+const fn case(
+    place: (&'static str, &'static str),
+    key: &'static str,
+    good: &'static str,
+    wrong_type: &'static [&'static str],
+    impossible: &'static [&'static str],
+) -> Case {
+    Case { section: place.0, selector: place.1, key, good, wrong_type, impossible }
+}
+
+const TOP: (&str, &str) = ("", "");
+const DATA: (&str, &str) = ("data", "dataset = \"shapes\"");
+const FOLDER: (&str, &str) = ("data", "dataset = \"folder\"\npath = \"a/b\"\nimage_size = 32");
+const AUGMENT: (&str, &str) = ("data.augment", "");
+const MLP: (&str, &str) = ("model", "name = \"mlp\"");
+const CNN: (&str, &str) = ("model", "name = \"small_cnn\"");
+const BACKWARD: (&str, &str) = ("backward", "");
+const TRAIN: (&str, &str) = ("train", "");
+const SGD: (&str, &str) = ("optim", "name = \"sgd\"");
+const ADAM: (&str, &str) = ("optim", "name = \"adam\"");
+const ADAMW: (&str, &str) = ("optim", "name = \"adamw\"");
+const ADADELTA: (&str, &str) = ("optim", "name = \"adadelta\"");
+const CONSTANT: (&str, &str) = ("schedule", "name = \"constant\"");
+const STEP: (&str, &str) = ("schedule", "name = \"step\"");
+const MULTI_STEP: (&str, &str) = ("schedule", "name = \"multi_step\"\nmilestones = [3]");
+const COSINE: (&str, &str) = ("schedule", "name = \"cosine\"");
+const RESTARTS: (&str, &str) = ("schedule", "name = \"cosine_restarts\"");
+const POLY: (&str, &str) = ("schedule", "name = \"poly\"");
+const ONE_CYCLE: (&str, &str) = ("schedule", "name = \"one_cycle\"");
+const LOG: (&str, &str) = ("log", "");
+
+const NO_NAME: &[&str] = &["1", "true", "[]", "1979-05-27"];
+const NO_BOOL: &[&str] = &["1", "\"true\"", "[]", "{}"];
+const NO_COUNT: &[&str] = &["1.5", "\"1\"", "true", "-1", "[1]", "{ a = 1 }", "99999999999999999999", "07:32:00"];
+const NO_NUMBER: &[&str] = &["\"1\"", "true", "[1.0]", "{}", "1979-05-27"];
+const NO_PAIR: &[&str] = &["0.9", "\"x\"", "[0.9]", "[0.9, 0.9, 0.9]", "{}"];
+const NO_SHARE: &[&str] = &["-0.1", "1", "1.0", "1.5", "nan", "inf"];
+const NO_CLOSED_SHARE: &[&str] = &["-0.1", "1.1", "nan", "-inf"];
+const NOT_POSITIVE: &[&str] = &["0", "0.0", "-1", "inf", "nan", "1e999"];
+const NEGATIVE: &[&str] = &["-1", "-1e-9", "inf", "nan"];
+const NO_CHOICE: &[&str] = &["\"nonsense\"", "\"\"", "\"SGD\""];
+
+#[rustfmt::skip]
+const CASES: &[Case] = &[
+    case(TOP, "name", "\"a-1.b_c\"", NO_NAME, &["\"\"", "\"a/b\"", "\"..\"", "\".x\"", "\"a b\"", "\"-a\"", "\"é\""]),
+    case(TOP, "seed", "7", NO_COUNT, &[]),
+    case(DATA, "dataset", "\"shapes\"", NO_NAME, NO_CHOICE),
+    case(FOLDER, "path", "\"x/y\"", NO_NAME, &["\"\"", "\"/etc\"", "\"../x\"", "\"a/../b\""]),
+    case(DATA, "image_size", "28", NO_COUNT, &["0", "4097"]),
+    case(DATA, "validation", "0.1", NO_NUMBER, NO_SHARE),
+    case(DATA, "train_limit", "100", NO_COUNT, &[]),
+    case(DATA, "workers", "2", NO_COUNT, &["0", "257"]),
+    case(DATA, "normalize", "false", NO_BOOL, &[]),
+    case(DATA, "augment", "{ flip = true }", &["1", "true", "\"flip\"", "[]"], &[]),
+    case(AUGMENT, "crop_padding", "4", NO_COUNT, &["1025"]),
+    case(AUGMENT, "crop_mode", "\"reflect\"", NO_NAME, NO_CHOICE),
+    case(AUGMENT, "flip", "true", NO_BOOL, &[]),
+    case(AUGMENT, "cutout", "8", NO_COUNT, &["4097"]),
+    case(AUGMENT, "mixup", "0.2", NO_NUMBER, &["-0.1", "101", "nan", "inf"]),
+    case(MLP, "name", "\"mlp\"", NO_NAME, NO_CHOICE),
+    case(MLP, "widths", "[10, 20]", &["10", "\"10\"", "{}", "true"], &[]),
+    case(MLP, "batch_norm", "false", NO_BOOL, &[]),
+    case(MLP, "dropout", "0.5", NO_NUMBER, NO_SHARE),
+    case(MLP, "activation", "\"tanh\"", NO_NAME, NO_CHOICE),
+    case(MLP, "init", "\"kaiming_normal\"", NO_NAME, NO_CHOICE),
+    case(CNN, "name", "\"small_cnn\"", NO_NAME, NO_CHOICE),
+    case(CNN, "width", "0.5", NO_NUMBER, &["0", "-1", "65", "nan", "inf"]),
+    case(CNN, "dropout", "0.5", NO_NUMBER, NO_SHARE),
+    case(CNN, "activation", "\"relu6\"", NO_NAME, NO_CHOICE),
+    case(CNN, "init", "\"xavier_uniform\"", NO_NAME, NO_CHOICE),
+    case(BACKWARD, "mode", "\"recompute\"", NO_NAME, NO_CHOICE),
+    case(BACKWARD, "layers", "{ \"a.*\" = \"ad\" }", &["1", "\"ad\"", "[]"], &[]),
+    case(TRAIN, "epochs", "3", NO_COUNT, &["0", "1000001"]),
+    case(TRAIN, "batch_size", "32", NO_COUNT, &["0", "65537"]),
+    case(TRAIN, "eval_batch_size", "32", NO_COUNT, &["0", "65537"]),
+    case(TRAIN, "label_smoothing", "0.1", NO_NUMBER, NO_SHARE),
+    case(TRAIN, "clip_norm", "1", NO_NUMBER, NEGATIVE),
+    case(TRAIN, "ema_decay", "0.999", NO_NUMBER, NO_SHARE),
+    case(TRAIN, "accumulate", "2", NO_COUNT, &["0", "65537"]),
+    case(TRAIN, "early_stop", "3", NO_COUNT, &[]),
+    case(SGD, "name", "\"sgd\"", NO_NAME, NO_CHOICE),
+    case(SGD, "lr", "1", NO_NUMBER, NOT_POSITIVE),
+    case(SGD, "weight_decay", "5e-4", NO_NUMBER, NEGATIVE),
+    case(SGD, "decay_norms_and_biases", "false", NO_BOOL, &[]),
+    case(SGD, "groups", "[{ pattern = \"fc.*\", lr = 0.1 }]", &["1", "\"fc\"", "{}"], &[]),
+    case(SGD, "momentum", "0.9", NO_NUMBER, NO_SHARE),
+    case(SGD, "dampening", "0.1", NO_NUMBER, NO_CLOSED_SHARE),
+    case(SGD, "nesterov", "false", NO_BOOL, &["true"]),
+    case(ADAM, "betas", "[0.8, 0.99]", NO_PAIR, &[]),
+    case(ADAM, "eps", "1e-6", NO_NUMBER, NOT_POSITIVE),
+    case(ADAM, "lr", "1e-6", NO_NUMBER, NOT_POSITIVE),
+    case(ADAMW, "betas", "[0.8, 0.99]", NO_PAIR, &[]),
+    case(ADAMW, "eps", "1e-6", NO_NUMBER, NOT_POSITIVE),
+    case(ADAMW, "weight_decay", "0.1", NO_NUMBER, NEGATIVE),
+    case(ADADELTA, "rho", "0.95", NO_NUMBER, NO_SHARE),
+    case(ADADELTA, "eps", "1e-6", NO_NUMBER, NOT_POSITIVE),
+    case(CONSTANT, "name", "\"constant\"", NO_NAME, NO_CHOICE),
+    case(CONSTANT, "unit", "\"epoch\"", NO_NAME, NO_CHOICE),
+    case(CONSTANT, "warmup_epochs", "2.5", NO_NUMBER, &["-1", "inf", "nan", "11"]),
+    case(CONSTANT, "warmup_start", "0.1", NO_NUMBER, NO_CLOSED_SHARE),
+    case(STEP, "step_size", "5", NO_COUNT, &["0", "1000001"]),
+    case(STEP, "gamma", "0.5", NO_NUMBER, &["0", "-0.1", "1.1", "nan"]),
+    case(MULTI_STEP, "milestones", "[3, 6]", &["3", "\"3\"", "{}", "true"], &["[]"]),
+    case(MULTI_STEP, "gamma", "0.5", NO_NUMBER, &["0", "-0.1", "1.1", "nan"]),
+    case(COSINE, "final_lr", "1e-4", NO_NUMBER, &["-1", "inf", "nan", "0.2"]),
+    case(RESTARTS, "period", "5", NO_COUNT, &["0", "1000001"]),
+    case(RESTARTS, "period_factor", "2", NO_COUNT, &["0", "1001"]),
+    case(RESTARTS, "final_lr", "1e-4", NO_NUMBER, &["-1", "inf", "nan", "0.2"]),
+    case(POLY, "power", "0.9", NO_NUMBER, NOT_POSITIVE),
+    case(POLY, "final_lr", "1e-4", NO_NUMBER, &["-1", "inf", "nan", "0.2"]),
+    case(ONE_CYCLE, "pct_start", "0.2", NO_NUMBER, &["0", "1", "-0.1", "nan"]),
+    case(ONE_CYCLE, "div_factor", "10", NO_NUMBER, &["0", "0.9", "-1", "inf"]),
+    case(ONE_CYCLE, "final_div_factor", "100", NO_NUMBER, &["0", "0.9", "-1", "inf"]),
+    case(ONE_CYCLE, "anneal", "\"linear\"", NO_NAME, NO_CHOICE),
+    case(LOG, "interval_seconds", "1", NO_NUMBER, NOT_POSITIVE),
+    case(LOG, "checkpoint_every_steps", "10", NO_COUNT, &[]),
+    case(LOG, "keep", "2", NO_COUNT, &["0", "1001"]),
+    case(LOG, "tensorboard", "false", NO_BOOL, &[]),
+];
+
+/// Elements and entries one level further down: section, selector, the line up to the value, the value.
+#[rustfmt::skip]
+const INNER: &[(&str, &str, &str, &str)] = &[
+    ("model", "name = \"mlp\"", "widths = [10, ", "0"),
+    ("model", "name = \"mlp\"", "widths = [10, ", "65537"),
+    ("model", "name = \"mlp\"", "widths = [10, ", "\"x\""),
+    ("model", "name = \"mlp\"", "widths = [10, ", "1.5"),
+    ("optim", "name = \"adam\"", "betas = [0.9, ", "1.0"),
+    ("optim", "name = \"adam\"", "betas = [0.9, ", "true"),
+    ("optim", "name = \"adamw\"", "betas = [0.9, ", "-0.5"),
+    ("schedule", "name = \"multi_step\"", "milestones = [5, ", "5"),
+    ("schedule", "name = \"multi_step\"", "milestones = [5, ", "4"),
+    ("schedule", "name = \"multi_step\"", "milestones = [5, ", "0"),
+    ("schedule", "name = \"multi_step\"", "milestones = [5, ", "\"6\""),
+    ("backward", "", "layers = { a = \"ad\", b = ", "\"adx\""),
+    ("backward", "", "layers = { a = \"ad\", b = ", "1"),
+    ("backward", "", "layers = { a = \"ad\", ", "\"b c\" = \"ad\""),
+    ("backward", "", "layers = { a = \"ad\", ", "\".b\" = \"ad\""),
+    ("optim", "name = \"sgd\"", "groups = [{ pattern = \"a\", lr = 1 }, { lr = 1, pattern = ", "\"\""),
+    ("optim", "name = \"sgd\"", "groups = [{ pattern = \"a\", lr = 1 }, { lr = 1, pattern = ", "\"a$\""),
+    ("optim", "name = \"sgd\"", "groups = [{ pattern = \"a\", lr = 1 }, { lr = 1, pattern = ", "3"),
+    ("optim", "name = \"sgd\"", "groups = [{ pattern = \"a\", lr = 1 }, { pattern = \"b\", lr = ", "-1"),
+    ("optim", "name = \"sgd\"", "groups = [{ pattern = \"a\", lr = 1 }, { pattern = \"b\", lr = ", "\"1\""),
+    ("optim", "name = \"sgd\"", "groups = [{ pattern = \"a\", lr = 1 }, { pattern = \"b\", weight_decay = ", "-1"),
+    ("optim", "name = \"sgd\"", "groups = [{ pattern = \"a\", lr = 1 }, { pattern = \"b\", weight_decay = ", "[]"),
+    ("optim", "name = \"sgd\"", "groups = [{ pattern = \"a\", lr = 1 }, ", "{ pattern = \"b\" }"),
+    ("optim", "name = \"sgd\"", "groups = [{ pattern = \"a\", lr = 1 }, { pattern = \"b\", lr = 1, ", "wieght_decay = 1"),
+];
+
+/// A correct file but for one line, and the number of that line.
+fn document(section: &str, selector: &str, key: &str, line: &str) -> (String, usize) {
+    let required = [
+        ("", "name = \"t\""),
+        ("data", "dataset = \"shapes\""),
+        ("data.augment", ""),
+        ("model", "name = \"mlp\""),
+        ("backward", ""),
+        ("train", ""),
+        ("optim", "name = \"sgd\""),
+        ("schedule", "name = \"constant\""),
+        ("log", ""),
+    ];
+    let mut text = String::from("# a comment: 漢字\n");
+    let mut number = 0;
+    for (name, lines) in required {
+        // An inline table and a section of the same name exclude each other.
+        if name == "data.augment" && key == "augment" {
+            continue;
+        }
+        if !name.is_empty() {
+            text.push_str(&format!("[{name}]\n"));
+        }
+        let lines = if name == section && (!section.is_empty() || key == "name") { selector } else { lines };
+        for other in lines.lines().filter(|other| name != section || !other.starts_with(&format!("{key} ="))) {
+            text.push_str(&format!("{other}\n"));
+        }
+        if name == section {
+            number = text.lines().count() + 1;
+            text.push_str(&format!("{line}\n"));
+        }
+    }
+    (text, number)
+}
+
+fn mistakes(text: &str) -> Vec<Diagnostic> {
+    match Experiment::parse("t.toml", text, &[]) {
+        Ok(_) => Vec::new(),
+        Err(diagnostics) => diagnostics.list,
+    }
+}
+
+#[test]
+fn a_good_value_is_accepted() {
+    for Case { section, selector, key, good, .. } in CASES {
+        let (text, _) = document(section, selector, key, &format!("  {key} = {good}"));
+        assert_eq!(mistakes(&text), [], "{text}");
+    }
+}
+
+#[test]
+fn a_typo_is_found_at_the_key() {
+    for Case { section, selector, key, good, .. } in CASES {
+        let mut typos = vec![format!("{key}x")];
+        if key.len() > 4 {
+            typos.push(format!("{}{}", &key[..2], &key[3..]));
+            typos.push(format!("{}{}{}{}", &key[..1], &key[2..3], &key[1..2], &key[3..]));
+        }
+        for typo in typos.iter().filter(|typo| typo != key) {
+            let (text, line) = document(section, selector, key, &format!("  {typo} = {good}"));
+            let found = mistakes(&text);
+            let at = found.iter().find(|found| (found.line, found.column) == (line, 3));
+            let at = at.unwrap_or_else(|| panic!("nothing at {line}:3 in\n{text}\n{found:#?}"));
+            assert!(at.message.starts_with("unknown ") && at.message.contains(typo.as_str()), "{at:?}");
+            assert_eq!(at.length, typo.len(), "{at:?}");
+            assert_eq!(at.source_line, format!("  {typo} = {good}"));
+            // A table at the top level is taken for a section.
+            let hint = at.hint.as_deref().unwrap_or_default();
+            assert!(hint.contains(key), "{typo}: {hint}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_type_and_an_impossible_value_are_found_at_the_value() {
+    for Case { section, selector, key, wrong_type, impossible, .. } in CASES {
+        for value in wrong_type.iter().chain(*impossible) {
+            let (text, line) = document(section, selector, key, &format!("  {key}  = {value} # é"));
+            let found = mistakes(&text);
+            let places: Vec<_> = found.iter().map(|found| (found.line, found.column, found.length)).collect();
+            let column = 3 + key.len() + 4;
+            assert_eq!(places, [(line, column, value.chars().count())], "{text}\n{found:#?}");
+        }
+    }
+}
+
+#[test]
+fn mistakes_inside_arrays_and_tables_are_found_at_their_place() {
+    for (section, selector, before, value) in INNER {
+        let closing = if before.contains("groups") && !value.starts_with('{') {
+            " }]"
+        } else if before.contains('{') && !before.contains("groups") {
+            " }"
+        } else {
+            "]"
+        };
+        let (text, line) = document(section, selector, "", &format!("\t{before}{value}{closing}"));
+        let found = mistakes(&text);
+        let places: Vec<_> = found.iter().map(|found| (found.line, found.column)).collect();
+        let group = if value.starts_with('{') { "{ pattern = ".len() } else { 0 };
+        assert_eq!(places, [(line, before.chars().count() + 2 + group)], "{text}\n{found:#?}");
+    }
+}
+
+/// The tables above are complete: every key that a written experiment has, and every optional one, is in them.
+#[test]
+fn every_key_is_in_the_table() {
+    let mut wanted = BTreeSet::new();
+    let mut add = |text: String| {
+        let experiment = Experiment::parse("t.toml", text, &[]).unwrap();
+        let table: toml::Table = experiment.to_toml().unwrap().parse().unwrap();
+        let mut queue: Vec<(String, toml::Table)> = vec![(String::new(), table)];
+        while let Some((section, table)) = queue.pop() {
+            for (key, value) in table {
+                let path = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
+                let is_section = matches!(section.as_str(), "" | "data") && value.is_table();
+                if is_section {
+                    queue.push((path, value.as_table().unwrap().clone()));
+                } else {
+                    wanted.insert((section.clone(), key));
+                }
+            }
+        }
+    };
+    let document = |model: &str, optim: &str, schedule: &str| {
+        let more = if schedule == "multi_step" { "milestones = [1]" } else { "" };
+        format!(
+            "name = \"t\"\n[data]\ndataset = \"folder\"\npath = \"p\"\nimage_size = 8\n[model]\nname = \"{model}\"\ndropout = 0.1\n\
+             [optim]\nname = \"{optim}\"\n[schedule]\nname = \"{schedule}\"\n{more}\n"
+        )
+    };
+    for model in ModelName::NAMES {
+        add(document(model, "sgd", "constant"));
+    }
+    for optim in OptimName::NAMES {
+        add(document("mlp", optim, "constant"));
+    }
+    for schedule in ScheduleName::NAMES {
+        add(document("mlp", "sgd", schedule));
+    }
+    let tested: BTreeSet<_> = CASES.iter().map(|case| (case.section.to_owned(), case.key.to_owned())).collect();
+    let missing: Vec<_> = wanted.difference(&tested).collect();
+    assert!(missing.is_empty(), "no case for {missing:?}");
+}
