@@ -2,11 +2,19 @@
 //!
 //! Results keep the memory order of the first dense operand. f32 operands that are dense in the same memory order are fast; all strides work.
 
+mod binary;
+pub(crate) mod math;
+pub(crate) mod operands;
 mod prelu;
+pub(crate) mod sweep;
+mod unary;
 
+pub use math::ULP;
 pub use prelu::{prelu, prelu_grad};
 
 use crate::{naive, reduce};
+use operands::{aligned, dense};
+pub(crate) use operands::{same, same_type};
 use qtensor::{DType, Error, Result, Tensor};
 
 /// A function of one value.
@@ -116,6 +124,12 @@ impl BinaryOp {
 /// # Errors
 /// `x` is neither f32 nor f64.
 pub fn unary(op: UnaryOp, x: &Tensor) -> Result<Tensor> {
+    if x.dtype() == DType::F32 {
+        let x = dense(x);
+        let mut y = x.empty_like();
+        unary::forward(op, Some(x.memory()?), y.memory_mut()?);
+        return Ok(y);
+    }
     naive::tensor_like(x, naive::values(op.name(), x)?.into_iter().map(|x| op.value(x)).collect())
 }
 
@@ -124,7 +138,11 @@ pub fn unary(op: UnaryOp, x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// `x` is neither f32 nor f64.
 pub fn unary_assign(op: UnaryOp, x: &mut Tensor) -> Result<()> {
-    *x = unary(op, x)?;
+    if x.dtype() == DType::F32 && x.is_unique() && x.layout().is_dense() {
+        unary::forward(op, None, x.memory_mut()?);
+    } else {
+        *x = unary(op, x)?;
+    }
     Ok(())
 }
 
@@ -134,6 +152,13 @@ pub fn unary_assign(op: UnaryOp, x: &mut Tensor) -> Result<()> {
 /// Shapes or types differ, or the type is neither f32 nor f64.
 pub fn unary_grad(op: UnaryOp, saved: &Tensor, dy: &Tensor) -> Result<Tensor> {
     same("unary_grad", saved, dy)?;
+    if dy.dtype() == DType::F32 {
+        let dy = dense(dy);
+        let saved = aligned(saved, &dy)?;
+        let mut dx = dy.empty_like();
+        unary::backward(op, saved.memory()?, Some(dy.memory()?), dx.memory_mut()?);
+        return Ok(dx);
+    }
     let saved = naive::values(op.name(), saved)?;
     let dx = saved.into_iter().zip(naive::values(op.name(), dy)?).map(|(s, dy)| op.derivative(s) * dy).collect();
     naive::tensor_like(dy, dx)
@@ -144,7 +169,13 @@ pub fn unary_grad(op: UnaryOp, saved: &Tensor, dy: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As [`unary_grad`].
 pub fn unary_grad_assign(op: UnaryOp, saved: &Tensor, dy: &mut Tensor) -> Result<()> {
-    *dy = unary_grad(op, saved, dy)?;
+    if dy.dtype() == DType::F32 && dy.is_unique() && dy.layout().is_dense() {
+        same("unary_grad", saved, dy)?;
+        let saved = aligned(saved, dy)?;
+        unary::backward(op, saved.memory()?, None, dy.memory_mut()?);
+    } else {
+        *dy = unary_grad(op, saved, dy)?;
+    }
     Ok(())
 }
 
@@ -154,6 +185,9 @@ pub fn unary_grad_assign(op: UnaryOp, saved: &Tensor, dy: &mut Tensor) -> Result
 /// Shapes that do not broadcast, types that differ or are neither f32 nor f64.
 pub fn binary(op: BinaryOp, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     same_type(op.name(), a, b)?;
+    if a.dtype() == DType::F32 {
+        return binary::value(op, a, b);
+    }
     let shape = a.shape().broadcast(b.shape(), op.name())?;
     let (wide_a, wide_b) = (a.expand(shape)?, b.expand(shape)?);
     let pairs = naive::values(op.name(), &wide_a)?.into_iter().zip(naive::values(op.name(), &wide_b)?);
@@ -172,6 +206,11 @@ pub fn binary_grad(op: BinaryOp, a: &Tensor, b: &Tensor, dy: &Tensor, needs: [bo
     if *dy.shape() != shape {
         return Err(Error::shape(op.name(), format!("gradient of shape {} for an output of {shape}", dy.shape())));
     }
+    if dy.dtype() == DType::F32 {
+        let [da, db] = binary::partials(op, [a, b, dy], needs)?;
+        let undo = |d: Option<Tensor>, x: &Tensor| d.map(|d| reduce::sum_to(&d, x.shape())).transpose();
+        return Ok([undo(da, a)?, undo(db, b)?]);
+    }
     let (wide_a, wide_b) = (naive::values(op.name(), &a.expand(shape)?)?, naive::values(op.name(), &b.expand(shape)?)?);
     let wide_dy = naive::values(op.name(), dy)?;
     let side = |which: usize, operand: &Tensor| -> Result<Option<Tensor>> {
@@ -189,6 +228,10 @@ pub fn binary_grad(op: BinaryOp, a: &Tensor, b: &Tensor, dy: &Tensor, needs: [bo
 /// # Errors
 /// Shapes that do not broadcast, types that differ or are neither f32 nor f64.
 pub fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    same_type("add_relu", a, b)?;
+    if a.dtype() == DType::F32 {
+        return binary::add_relu(a, b);
+    }
     unary(UnaryOp::Relu, &binary(BinaryOp::Add, a, b)?)
 }
 
@@ -206,6 +249,9 @@ pub fn add_assign(a: &mut Tensor, b: &Tensor) -> Result<()> {
 /// Shapes or types that do not fit.
 pub fn axpy(alpha: f64, x: &Tensor, y: &mut Tensor) -> Result<()> {
     same_type("axpy", x, y)?;
+    if y.dtype() == DType::F32 {
+        return binary::axpy(alpha, x, y);
+    }
     let x = naive::values("axpy", &x.expand(y.shape())?)?;
     let sum = naive::values("axpy", y)?.into_iter().zip(x).map(|(y, x)| y + alpha * x).collect();
     *y = naive::tensor_like(y, sum)?;
@@ -217,7 +263,7 @@ pub fn axpy(alpha: f64, x: &Tensor, y: &mut Tensor) -> Result<()> {
 /// # Errors
 /// `x` is neither f32 nor f64.
 pub fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
-    naive::tensor_like(x, naive::values("scale", x)?.into_iter().map(|x| x * factor).collect())
+    affine("scale", x, factor, 0.0)
 }
 
 /// `x *= factor`, in place where the buffer is unique.
@@ -225,7 +271,11 @@ pub fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
 /// # Errors
 /// `x` is neither f32 nor f64.
 pub fn scale_assign(x: &mut Tensor, factor: f64) -> Result<()> {
-    *x = scale(x, factor)?;
+    if x.dtype() == DType::F32 && x.is_unique() && x.layout().is_dense() {
+        binary::affine(factor, 0.0, None, x.memory_mut()?);
+    } else {
+        *x = scale(x, factor)?;
+    }
     Ok(())
 }
 
@@ -234,24 +284,15 @@ pub fn scale_assign(x: &mut Tensor, factor: f64) -> Result<()> {
 /// # Errors
 /// `x` is neither f32 nor f64.
 pub fn add_scalar(x: &Tensor, value: f64) -> Result<Tensor> {
-    naive::tensor_like(x, naive::values("add_scalar", x)?.into_iter().map(|x| x + value).collect())
+    affine("add_scalar", x, 1.0, value)
 }
 
-pub(crate) fn same_type(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
-    for t in [a, b] {
-        if !matches!(t.dtype(), DType::F32 | DType::F64) {
-            return Err(Error::DType { op, expected: DType::F32, found: t.dtype() });
-        }
+fn affine(op: &'static str, x: &Tensor, factor: f64, shift: f64) -> Result<Tensor> {
+    if x.dtype() == DType::F32 {
+        let x = dense(x);
+        let mut y = x.empty_like();
+        binary::affine(factor, shift, Some(x.memory()?), y.memory_mut()?);
+        return Ok(y);
     }
-    if a.dtype() != b.dtype() {
-        return Err(Error::DType { op, expected: a.dtype(), found: b.dtype() });
-    }
-    Ok(())
-}
-
-pub(crate) fn same(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
-    if a.shape() != b.shape() {
-        return Err(Error::shape(op, format!("shapes {} and {} must be equal", a.shape(), b.shape())));
-    }
-    same_type(op, a, b)
+    naive::tensor_like(x, naive::values(op, x)?.into_iter().map(|x| x * factor + shift).collect())
 }

@@ -79,6 +79,10 @@ pub unsafe trait Isa: Outline + Copy + Send + Sync + 'static {
     fn scale_by_power_of_two(self, a: Self::F32, n: Self::F32) -> Self::F32;
     /// `a > b`, false where either is NaN
     fn gt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// Where `a` is NaN
+    fn is_nan(self, a: Self::F32) -> Self::Mask;
+    /// `(m, e)` with `a = m * 2^e` and `1 <= m < 2`, for positive normal `a`; unspecified for others
+    fn split(self, a: Self::F32) -> (Self::F32, Self::F32);
     /// `yes` where the mask is true, `no` elsewhere
     fn select(self, mask: Self::Mask, yes: Self::F32, no: Self::F32) -> Self::F32;
     /// Sum of all lanes, in an order that is fixed for the instruction set
@@ -119,10 +123,10 @@ pub unsafe trait Isa: Outline + Copy + Send + Sync + 'static {
         // SAFETY: `count` items are there.
         unsafe { self.store_part_at(to.as_mut_ptr(), count, x) }
     }
-    /// 0 where `a` is not positive
+    /// 0 where `a` is negative; NaN stays NaN
     #[inline(always)]
     fn relu(self, a: Self::F32) -> Self::F32 {
-        self.max(a, self.zero())
+        self.max(self.zero(), a)
     }
 }
 

@@ -74,6 +74,13 @@ unsafe impl Isa for Neon {
             vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent)))
         };
         gt(a: float32x4_t, b: float32x4_t) -> uint32x4_t = vcgtq_f32(a, b);
+        is_nan(a: float32x4_t) -> uint32x4_t = vmvnq_u32(vceqq_f32(a, a));
+        split(a: float32x4_t) -> (float32x4_t, float32x4_t) = {
+            let bits = vreinterpretq_u32_f32(a);
+            let mantissa = vorrq_u32(vandq_u32(bits, vdupq_n_u32(0x007f_ffff)), vdupq_n_u32(0x3f80_0000));
+            let exponent = vandq_u32(vshrq_n_u32::<23>(bits), vdupq_n_u32(0xff));
+            (vreinterpretq_f32_u32(mantissa), vsubq_f32(vcvtq_f32_u32(exponent), vdupq_n_f32(127.0)))
+        };
         select(mask: uint32x4_t, yes: float32x4_t, no: float32x4_t) -> float32x4_t = vbslq_f32(mask, yes, no);
         sum(a: float32x4_t) -> f32 = vaddvq_f32(a);
         maximum(a: float32x4_t) -> f32 = vmaxvq_f32(a);

@@ -93,6 +93,18 @@ unsafe impl Isa for Portable {
         from_fn(|i| a[i] > b[i])
     }
     #[inline(always)]
+    fn is_nan(self, a: Vector) -> [bool; LANES] {
+        a.map(f32::is_nan)
+    }
+    #[inline(always)]
+    fn split(self, a: Vector) -> (Vector, Vector) {
+        let bits = a.map(f32::to_bits);
+        (
+            bits.map(|b| f32::from_bits((b & 0x007f_ffff) | 0x3f80_0000)),
+            bits.map(|b| (((b >> 23) & 0xff) as i32 - 127) as f32),
+        )
+    }
+    #[inline(always)]
     fn select(self, mask: [bool; LANES], yes: Vector, no: Vector) -> Vector {
         from_fn(|i| if mask[i] { yes[i] } else { no[i] })
     }

@@ -25,6 +25,9 @@ enum Op {
     Scale,
     Select,
     Relu,
+    Nan,
+    Mantissa,
+    Exponent,
 }
 
 impl Kernel for Lanes {
@@ -46,6 +49,9 @@ impl Kernel for Lanes {
             Op::Scale => isa.scale_by_power_of_two(va, isa.round(vb)),
             Op::Select => isa.select(isa.gt(va, vb), vb, vc),
             Op::Relu => isa.relu(va),
+            Op::Nan => isa.select(isa.is_nan(isa.sqrt(va)), vb, vc),
+            Op::Mantissa => isa.split(isa.max(va, isa.splat(0.01))).0,
+            Op::Exponent => isa.split(isa.max(va, isa.splat(0.01))).1,
         };
         let mut out = [0.0; 16];
         isa.store(&mut out, result);
@@ -65,7 +71,7 @@ impl Kernel for Lanes {
 #[test]
 fn arithmetic() {
     for id in available() {
-        let cases: [(Op, Scalar); 12] = [
+        let cases: [(Op, Scalar); 15] = [
             (Op::Add, |a, b, _| a + b),
             (Op::Sub, |a, b, _| a - b),
             (Op::Mul, |a, b, _| a * b),
@@ -78,6 +84,9 @@ fn arithmetic() {
             (Op::Scale, |a, b, _| a * b.round_ties_even().exp2()),
             (Op::Select, |a, b, c| if a > b { b } else { c }),
             (Op::Relu, |a, _, _| a.max(0.0)),
+            (Op::Nan, |a, b, c| if a < 0.0 { b } else { c }),
+            (Op::Mantissa, |a, _, _| a.max(0.01) / a.max(0.01).log2().floor().exp2()),
+            (Op::Exponent, |a, _, _| a.max(0.01).log2().floor()),
         ];
         for (op, expected) in cases {
             dispatch_on(id, Lanes(expected, op));
@@ -109,6 +118,8 @@ impl Kernel for Parts {
         let mut out = [0.0; 16];
         isa.store(&mut out, isa.max(nan, isa.splat(3.0)));
         assert_eq!(out[0], 3.0, "the second operand wins over NaN");
+        isa.store(&mut out, isa.relu(nan));
+        assert!(out[0].is_nan(), "a rectified NaN stays NaN");
     }
 }
 

@@ -78,6 +78,16 @@ macro_rules! avx512 {
                 unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) }
             }
             #[inline(always)]
+            fn is_nan(self, a: __m512) -> __mmask16 {
+                // SAFETY: the token.
+                unsafe { _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a) }
+            }
+            #[inline(always)]
+            fn split(self, a: __m512) -> (__m512, __m512) {
+                // SAFETY: the token.
+                unsafe { (_mm512_getmant_ps::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_ZERO>(a), _mm512_getexp_ps(a)) }
+            }
+            #[inline(always)]
             fn select(self, mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
                 // SAFETY: the token.
                 unsafe { _mm512_mask_blend_ps(mask, no, yes) }
@@ -186,6 +196,23 @@ unsafe impl Isa for Avx2 {
     fn gt(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: the token.
         unsafe { _mm256_cmp_ps::<_CMP_GT_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn is_nan(self, a: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a) }
+    }
+    #[inline(always)]
+    fn split(self, a: __m256) -> (__m256, __m256) {
+        // SAFETY: the token.
+        unsafe {
+            let bits = _mm256_castps_si256(a);
+            let fraction = _mm256_and_si256(bits, _mm256_set1_epi32(0x007f_ffff));
+            let mantissa = _mm256_or_si256(fraction, _mm256_set1_epi32(0x3f80_0000));
+            let biased = _mm256_and_si256(_mm256_srli_epi32::<23>(bits), _mm256_set1_epi32(0xff));
+            let exponent = _mm256_sub_epi32(biased, _mm256_set1_epi32(127));
+            (_mm256_castsi256_ps(mantissa), _mm256_cvtepi32_ps(exponent))
+        }
     }
     #[inline(always)]
     fn select(self, mask: __m256, yes: __m256, no: __m256) -> __m256 {

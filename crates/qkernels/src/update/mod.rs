@@ -1,8 +1,11 @@
 //! Optimizer updates, each one pass over a parameter and its state. All formulas are those of PyTorch 2.
 
-use crate::elementwise::same;
-use crate::naive;
-use qtensor::{Result, Tensor};
+mod rules;
+
+use crate::elementwise::operands::{aligned, dense, same};
+use crate::elementwise::sweep::sweep;
+use qtensor::{DType, Element, Error, Result, Tensor};
+use rules::{Adadelta, Adam, Doubles, Lerp, Momentum, Plain, Rule, Vectorised};
 
 /// Arguments of [`sgd_step`].
 #[derive(Debug)]
@@ -80,54 +83,42 @@ pub struct AdadeltaStep<'a> {
 /// Shapes or types differ, or a type other than f32 and f64.
 pub fn sgd_step(step: SgdStep) -> Result<()> {
     const OP: &str = "sgd_step";
-    same(OP, step.parameter, step.gradient)?;
-    let mut p = naive::values(OP, step.parameter)?;
-    let mut g = naive::values(OP, step.gradient)?;
-    g.iter_mut().zip(&p).for_each(|(g, p)| *g += step.weight_decay * p);
-    if let Some(velocity) = step.velocity {
-        same(OP, step.parameter, velocity)?;
-        let mut v = naive::values(OP, velocity)?;
-        for (v, g) in v.iter_mut().zip(&mut g) {
-            *v = if step.first { *g } else { step.momentum * *v + (1.0 - step.dampening) * *g };
-            *g = if step.nesterov { *g + step.momentum * *v } else { *v };
-        }
-        *velocity = naive::tensor_like(velocity, v)?;
+    let SgdStep { parameter, gradient, velocity, first, lr, momentum, dampening, nesterov, weight_decay } = step;
+    let Some(velocity) = velocity else {
+        return run(OP, [gradient], [parameter], Plain { lr, weight_decay });
+    };
+    let (keep, take) = if first { (0.0, 1.0) } else { (momentum, 1.0 - dampening) };
+    if first {
+        // What it holds is not to be read: 0 times NaN would be NaN.
+        *velocity = velocity.zeros_like();
     }
-    p.iter_mut().zip(&g).for_each(|(p, g)| *p -= step.lr * g);
-    *step.parameter = naive::tensor_like(step.parameter, p)?;
-    Ok(())
+    if nesterov {
+        run(OP, [gradient], [parameter, velocity], Momentum::<true> { lr, momentum, keep, take, weight_decay })
+    } else {
+        run(OP, [gradient], [parameter, velocity], Momentum::<false> { lr, momentum, keep, take, weight_decay })
+    }
 }
 
 /// Adam (Kingma and Ba, 2015, arXiv:1412.6980) and AdamW.
 ///
 /// # Errors
-/// Shapes or types differ, or a type other than f32 and f64.
+/// Step 0, shapes or types that differ, or a type other than f32 and f64.
 pub fn adam_step(step: AdamStep) -> Result<()> {
     const OP: &str = "adam_step";
-    for t in [step.gradient, step.mean, step.square] {
-        same(OP, step.parameter, t)?;
+    let AdamStep { parameter, gradient, mean, square, step, lr, betas, eps, weight_decay, decoupled } = step;
+    if step == 0 {
+        return Err(Error::argument(OP, "steps are counted from 1"));
     }
-    let [b1, b2] = step.betas;
-    let exponent = step.step as f64;
-    let (correction1, correction2) = (1.0 - b1.powf(exponent), (1.0 - b2.powf(exponent)).sqrt());
-    let mut p = naive::values(OP, step.parameter)?;
-    let g = naive::values(OP, step.gradient)?;
-    let (mut m, mut s) = (naive::values(OP, step.mean)?, naive::values(OP, step.square)?);
-    for i in 0..p.len() {
-        let g = if step.decoupled {
-            p[i] *= 1.0 - step.lr * step.weight_decay;
-            g[i]
-        } else {
-            g[i] + step.weight_decay * p[i]
-        };
-        m[i] += (1.0 - b1) * (g - m[i]);
-        s[i] = b2 * s[i] + (1.0 - b2) * g * g;
-        p[i] -= step.lr / correction1 * m[i] / (s[i].sqrt() / correction2 + step.eps);
-    }
-    *step.mean = naive::tensor_like(step.mean, m)?;
-    *step.square = naive::tensor_like(step.square, s)?;
-    *step.parameter = naive::tensor_like(step.parameter, p)?;
-    Ok(())
+    let correction = betas.map(|b| 1.0 - b.powf(step as f64));
+    let rule = Adam {
+        betas,
+        size: lr / correction[0],
+        root: correction[1].sqrt(),
+        eps,
+        coupled: if decoupled { 0.0 } else { weight_decay },
+        shrink: if decoupled { 1.0 - lr * weight_decay } else { 1.0 },
+    };
+    run(OP, [gradient], [parameter, mean, square], rule)
 }
 
 /// Adadelta (Zeiler, 2012, arXiv:1212.5701).
@@ -135,24 +126,8 @@ pub fn adam_step(step: AdamStep) -> Result<()> {
 /// # Errors
 /// Shapes or types differ, or a type other than f32 and f64.
 pub fn adadelta_step(step: AdadeltaStep) -> Result<()> {
-    const OP: &str = "adadelta_step";
-    for t in [step.gradient, step.square, step.update] {
-        same(OP, step.parameter, t)?;
-    }
-    let mut p = naive::values(OP, step.parameter)?;
-    let g = naive::values(OP, step.gradient)?;
-    let (mut s, mut u) = (naive::values(OP, step.square)?, naive::values(OP, step.update)?);
-    for i in 0..p.len() {
-        let g = g[i] + step.weight_decay * p[i];
-        s[i] = step.rho * s[i] + (1.0 - step.rho) * g * g;
-        let delta = (u[i] + step.eps).sqrt() / (s[i] + step.eps).sqrt() * g;
-        u[i] = step.rho * u[i] + (1.0 - step.rho) * delta * delta;
-        p[i] -= step.lr * delta;
-    }
-    *step.square = naive::tensor_like(step.square, s)?;
-    *step.update = naive::tensor_like(step.update, u)?;
-    *step.parameter = naive::tensor_like(step.parameter, p)?;
-    Ok(())
+    let AdadeltaStep { parameter, gradient, square, update, lr, rho, eps, weight_decay } = step;
+    run("adadelta_step", [gradient], [parameter, square, update], Adadelta { lr, rho, eps, weight_decay })
 }
 
 /// `a += weight · (b - a)`: the exponential moving average of weights, with `weight = 1 - decay`.
@@ -160,9 +135,43 @@ pub fn adadelta_step(step: AdadeltaStep) -> Result<()> {
 /// # Errors
 /// Shapes or types differ, or a type other than f32 and f64.
 pub fn lerp(a: &mut Tensor, b: &Tensor, weight: f64) -> Result<()> {
-    same("lerp", a, b)?;
-    let b = naive::values("lerp", b)?;
-    let mean = naive::values("lerp", a)?.into_iter().zip(b).map(|(a, b)| a + weight * (b - a)).collect();
-    *a = naive::tensor_like(a, mean)?;
+    run("lerp", [b], [a], Lerp { weight })
+}
+
+fn run<R: Rule<W>, const W: usize>(
+    op: &'static str,
+    [gradient]: [&Tensor; 1],
+    mut state: [&mut Tensor; W],
+    rule: R,
+) -> Result<()> {
+    for t in &state {
+        same(op, gradient, t)?;
+    }
+    let first = dense(state[0]);
+    for t in &mut state {
+        **t = aligned(t, &first)?;
+    }
+    let gradient = aligned(gradient, &first)?;
+    drop(first);
+    if gradient.dtype() == DType::F32 {
+        let writes = memories(state)?;
+        sweep(Vectorised(rule), [gradient.memory()?], [], writes);
+        return Ok(());
+    }
+    let mut writes: [&mut [f64]; W] = memories(state)?;
+    for (i, g) in gradient.memory::<f64>()?.iter().enumerate() {
+        let mut values = [0.0; W];
+        values.iter_mut().zip(&writes).for_each(|(v, w)| *v = w[i]);
+        rule.apply(Doubles, *g, &mut values);
+        writes.iter_mut().zip(values).for_each(|(w, v)| w[i] = v);
+    }
     Ok(())
+}
+
+fn memories<T: Element, const W: usize>(state: [&mut Tensor; W]) -> Result<[&mut [T]; W]> {
+    let mut slices = std::array::from_fn(|_| <&mut [T]>::default());
+    for (slice, t) in slices.iter_mut().zip(state) {
+        *slice = t.memory_mut()?;
+    }
+    Ok(slices)
 }
