@@ -2,7 +2,7 @@
 
 use super::Model;
 use crate::experiment::{self, ActivationName, Backward, BackwardMode, InitName, ModelName};
-use crate::nn::{Leaves, Phase};
+use crate::nn::{Context, Leaves, Phase, Walk};
 use qgraph::{Tape, Tensor, Var};
 use qtensor::random::{Purpose, Stream, StreamKey};
 
@@ -259,4 +259,21 @@ fn running_statistics_follow_pytorch() {
     };
     assert!((value("bn1.running_mean") - 0.2).abs() < 1e-6);
     assert!((value("bn1.running_var") - (0.9 + 0.1 * 8.0 / 3.0)).abs() < 1e-6);
+}
+
+/// The shapes of a summary are those of a forward pass.
+#[test]
+fn summaries_tell_the_truth() {
+    for name in ModelName::ALL {
+        let config = experiment::Model { width: if *name == ModelName::Mlp { 1.0 } else { 0.125 }, ..thin(*name) };
+        let model = Model::build(&config, [3, 64, 32], 7, 1).unwrap();
+        let leaves = Leaves::constant(model.parameters());
+        let context = Context::new(Phase::Evaluate, &leaves, Default::default());
+        let (mut x, mut shape) = (Var::constant(images([1, 3, 64, 32], 0)), vec![3, 64, 32]);
+        for layer in model.network().layers() {
+            x = layer.forward(&mut Tape::new(), &x, &context).unwrap();
+            shape = layer.describe(&shape, &mut Walk::new()).unwrap();
+            assert_eq!(x.shape()[1..], shape, "{name}: {layer:?}");
+        }
+    }
 }

@@ -31,3 +31,6 @@ pub use projection::{Conv2dConfig, LinearConfig, Map, Projection, ProjectionConf
 pub use residual::Residual;
 pub use summary::{Row, Walk};
 pub use unit::{Order, Unit, UnitConfig};
+
+#[cfg(test)]
+mod tests;

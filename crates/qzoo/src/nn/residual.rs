@@ -13,10 +13,10 @@ pub struct Residual {
 }
 
 impl Residual {
-    /// A block of these units.
+    /// A block of these units, with the shortcut where the shape changes.
     ///
     /// # Errors
-    /// There are none.
+    /// There is no unit.
     pub fn new(mut units: Vec<Composite>, shortcut: Option<Composite>) -> Result<Self> {
         let last = units.pop().ok_or_else(|| Error::argument("residual", "a block needs at least one unit"))?;
         Ok(Residual { units, last, shortcut })

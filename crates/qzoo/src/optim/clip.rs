@@ -1,21 +1,14 @@
+use qkernels::reduce::norm2;
 use qtensor::{Error, Result, Tensor};
 
 /// The L2 norm of all gradients together.
 ///
 /// # Errors
-/// A gradient that is not f32.
+/// A gradient that is neither f32 nor f64.
 pub fn global_norm(gradients: &[Option<Tensor>]) -> Result<f64> {
     let mut sum = 0.0;
     for gradient in gradients.iter().flatten() {
-        let gradient = if gradient.layout().is_dense() { gradient.clone() } else { gradient.contiguous() };
-        // One partial sum a block keeps the additions independent of each other and their order fixed.
-        for block in gradient.memory::<f32>()?.chunks(1024) {
-            let mut lanes = [0.0f64; 8];
-            for (i, value) in block.iter().enumerate() {
-                lanes[i % 8] += f64::from(*value) * f64::from(*value);
-            }
-            sum += lanes.iter().sum::<f64>();
-        }
+        sum += norm2(gradient)?.powi(2);
     }
     Ok(sum.sqrt())
 }
