@@ -3,10 +3,17 @@
 //! `A` is `[m, k]`, `B` is `[k, n]`, `C` is `[m, n]`, `bias` is `[n]`. The operands may have any strides: transposed, sliced with gaps, or
 //! stretched from one row (stride 0). f32 runs on the vector kernels, f64 on the reference path.
 
+mod blocking;
+mod matrix;
+mod pack;
+mod product;
 mod reference;
 pub mod tile;
 
 use crate::Activation;
+use crate::isa::dispatch;
+use matrix::Matrix;
+use product::Product;
 use qtensor::{DType, Error, Result, Tensor};
 
 /// One matrix product and what happens to its result before it is stored.
@@ -109,9 +116,19 @@ impl<'a> Gemm<'a> {
         if out.numel() == 0 {
             return Ok(());
         }
-        match self.a.dtype() {
-            DType::F64 => reference::run::<f64>(self, out),
-            _ => reference::run::<f32>(self, out),
+        if self.a.dtype() == DType::F64 {
+            return reference::run::<f64>(self, out);
         }
+        let bias = self.bias.map(Tensor::contiguous);
+        dispatch(Product {
+            a: Matrix::new(self.a)?,
+            b: Matrix::new(self.b)?,
+            c: out.memory_mut()?,
+            alpha: self.alpha as f32,
+            beta: self.beta as f32,
+            bias: bias.as_ref().map(Tensor::as_slice).transpose()?,
+            activation: self.activation,
+        });
+        Ok(())
     }
 }

@@ -10,6 +10,8 @@
 mod neon;
 mod portable;
 #[cfg(target_arch = "x86_64")]
+mod transpose;
+#[cfg(target_arch = "x86_64")]
 mod x86;
 
 use std::sync::OnceLock;
@@ -89,6 +91,23 @@ pub unsafe trait Isa: Outline + Copy + Send + Sync + 'static {
     fn sum(self, a: Self::F32) -> f32;
     /// Largest lane
     fn maximum(self, a: Self::F32) -> f32;
+
+    /// Transposes a block of `LANES` rows of `LANES` numbers; rows are `from_step` and `to_step` apart.
+    ///
+    /// # Safety
+    /// `LANES` rows of `LANES` f32 must be readable at `from` and writable at `to`, which must not overlap.
+    #[inline(always)]
+    unsafe fn transpose_at(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        for i in 0..Self::LANES {
+            for j in 0..Self::LANES {
+                // SAFETY: the caller's promise.
+                unsafe { *to.add(i * to_step + j) = *from.add(j * from_step + i) };
+            }
+        }
+    }
+    /// Asks for the cache line at `at`, which may be any address, to be brought into the nearest cache.
+    #[inline(always)]
+    fn prefetch(self, _at: *const f32) {}
 
     /// All lanes 0.
     #[inline(always)]

@@ -128,6 +128,31 @@ fn partial_vectors_and_reductions() {
     available().for_each(|id| dispatch_on(id, Parts));
 }
 
+struct Transposition;
+
+impl Kernel for Transposition {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (lanes, from_step, to_step) = (I::LANES, I::LANES + 3, I::LANES + 1);
+        let from: Vec<f32> = (0..lanes * from_step).map(|i| i as f32).collect();
+        let mut to = vec![-1.0f32; lanes * to_step];
+        // SAFETY: both buffers have `lanes` rows of more than `lanes` numbers.
+        unsafe { isa.transpose_at(from.as_ptr(), from_step, to.as_mut_ptr(), to_step) };
+        for i in 0..lanes {
+            for j in 0..to_step {
+                let expected = if j < lanes { from[j * from_step + i] } else { -1.0 };
+                assert_eq!(to[i * to_step + j], expected, "row {i}, column {j}");
+            }
+        }
+    }
+}
+
+#[test]
+fn transpositions() {
+    available().for_each(|id| dispatch_on(id, Transposition));
+}
+
 #[test]
 fn names_are_unique_and_portable_is_always_there() {
     let names: Vec<&str> = available().map(IsaId::name).collect();

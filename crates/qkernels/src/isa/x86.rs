@@ -1,6 +1,6 @@
 //! Tokens of the x86-64 instruction sets.
 
-use super::Isa;
+use super::{Isa, transpose};
 use std::arch::x86_64::*;
 
 /// The operations that are one intrinsic each.
@@ -61,6 +61,16 @@ macro_rules! avx512 {
             unsafe fn store_part_at(self, to: *mut f32, count: usize, x: __m512) {
                 // SAFETY: masked lanes are not written; the token.
                 unsafe { _mm512_mask_storeu_ps(to, first(count), x) }
+            }
+            #[inline(always)]
+            unsafe fn transpose_at(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+                // SAFETY: the caller's promise; the token.
+                unsafe { transpose::transpose_16(from, from_step, to, to_step) }
+            }
+            #[inline(always)]
+            fn prefetch(self, at: *const f32) {
+                // SAFETY: a prefetch of any address is harmless.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
             }
             #[inline(always)]
             fn scale_by_power_of_two(self, a: __m512, n: __m512) -> __m512 {
@@ -178,6 +188,16 @@ unsafe impl Isa for Avx2 {
     unsafe fn store_part_at(self, to: *mut f32, count: usize, x: __m256) {
         // SAFETY: masked lanes are not written; the token.
         unsafe { _mm256_maskstore_ps(to, self.first(count), x) }
+    }
+    #[inline(always)]
+    unsafe fn transpose_at(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        // SAFETY: the caller's promise; the token.
+        unsafe { transpose::transpose_8(from, from_step, to, to_step) }
+    }
+    #[inline(always)]
+    fn prefetch(self, at: *const f32) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
     #[inline(always)]
     fn scale_by_power_of_two(self, a: __m256, n: __m256) -> __m256 {
