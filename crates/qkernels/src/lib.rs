@@ -8,6 +8,7 @@ pub mod isa;
 pub mod naive;
 pub mod norm;
 pub mod par;
+pub mod peak;
 pub mod pool;
 pub mod reduce;
 pub mod softmax;

@@ -32,6 +32,12 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// One row, as a matrix.
+    pub(super) fn row(self, row: usize) -> Self {
+        let start = (row * self.row_step).min(self.data.len());
+        Matrix { data: &self.data[start..], rows: 1, ..self }
+    }
+
     /// The address of an element; of no use for one outside.
     #[inline(always)]
     pub(super) fn at(&self, row: usize, column: usize) -> *const f32 {

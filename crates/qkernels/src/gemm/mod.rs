@@ -9,12 +9,14 @@ mod pack;
 mod product;
 mod reference;
 pub mod tile;
+mod vector;
 
 use crate::Activation;
 use crate::isa::dispatch;
 use matrix::Matrix;
 use product::Product;
 use qtensor::{DType, Error, Result, Tensor};
+use vector::{Finish, MatrixVector, ShortSums, VectorBias};
 
 /// One matrix product and what happens to its result before it is stored.
 #[derive(Clone, Copy, Debug)]
@@ -120,15 +122,32 @@ impl<'a> Gemm<'a> {
             return reference::run::<f64>(self, out);
         }
         let bias = self.bias.map(Tensor::contiguous);
-        dispatch(Product {
-            a: Matrix::new(self.a)?,
-            b: Matrix::new(self.b)?,
-            c: out.memory_mut()?,
-            alpha: self.alpha as f32,
-            beta: self.beta as f32,
-            bias: bias.as_ref().map(Tensor::as_slice).transpose()?,
-            activation: self.activation,
-        });
-        Ok(())
+        let bias = bias.as_ref().map(Tensor::as_slice).transpose()?;
+        run_f32(self, bias, out.memory_mut()?)
     }
+}
+
+/// The longest `k` for which rows of `B` are added to `C` without tiles.
+const SHORT: usize = 4;
+/// The fewest columns for that: shorter rows are done better several at a time.
+const LONG_ROW: usize = 64;
+
+/// Chooses the algorithm by the shape and the strides. `c` is row-major and not empty.
+fn run_f32(gemm: &Gemm, bias: Option<&[f32]>, c: &mut [f32]) -> Result<()> {
+    let (a, b) = (Matrix::new(gemm.a)?, Matrix::new(gemm.b)?);
+    let (alpha, beta, activation) = (gemm.alpha as f32, gemm.beta as f32, gemm.activation);
+    let finish = |bias| Finish { alpha, beta, bias, activation };
+    let each = bias.map_or(VectorBias::All(0.0), VectorBias::Each);
+    let (row, column) = (a.transposed(), b.transposed());
+    if b.columns == 1 && MatrixVector::fits(&a, &b) {
+        let finish = finish(VectorBias::All(bias.map_or(0.0, |bias| bias[0])));
+        dispatch(MatrixVector { matrix: a, x: b, y: c, finish });
+    } else if a.rows == 1 && MatrixVector::fits(&column, &row) {
+        dispatch(MatrixVector { matrix: column, x: row, y: c, finish: finish(each) });
+    } else if a.columns <= SHORT && b.column_step == 1 && b.columns >= LONG_ROW {
+        dispatch(ShortSums { a, b, c, finish: finish(each) });
+    } else {
+        dispatch(Product { a, b, c, alpha, beta, bias, activation });
+    }
+    Ok(())
 }
