@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use qzoo::experiment::{
-    ActivationName, Experiment, ModelName, Named, OptimName, Override, Rule, ScheduleName, Shape, pattern,
+    ActivationName, Anneal, BackwardMode, CropMode, Dataset, Entry, Experiment, InitName, ModelName, Named, OptimName,
+    Override, Rule, ScheduleName, ScheduleUnit, Shape, pattern,
 };
 
 fn experiments() -> Vec<PathBuf> {
@@ -87,6 +88,49 @@ fn names_lead_to_their_variants_and_back() {
     check(OptimName::ALL);
     check(ScheduleName::ALL);
     check(ActivationName::ALL);
+}
+
+/// The reference names every value that can be chosen and every key that a written experiment has.
+#[test]
+fn the_reference_is_complete() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/experiments.md");
+    let reference = std::fs::read_to_string(path).unwrap();
+    let entries: [&[Entry]; 10] = [
+        Dataset::ENTRIES,
+        CropMode::ENTRIES,
+        ModelName::ENTRIES,
+        ActivationName::ENTRIES,
+        InitName::ENTRIES,
+        BackwardMode::ENTRIES,
+        OptimName::ENTRIES,
+        ScheduleName::ENTRIES,
+        ScheduleUnit::ENTRIES,
+        Anneal::ENTRIES,
+    ];
+    for Entry { name, description } in entries.into_iter().flatten() {
+        assert!(reference.contains(&format!("| `{name}` | {description} |")), "{name}: {description}");
+    }
+    let mut texts = Vec::new();
+    for name in ModelName::NAMES {
+        texts.push(format!("model={{ name = \"{name}\", dropout = 0.1 }}"));
+    }
+    for name in OptimName::NAMES {
+        texts
+            .push(format!("optim={{ name = \"{name}\", groups = [{{ pattern = \"a\", lr = 1, weight_decay = 1 }}] }}"));
+    }
+    for name in ScheduleName::NAMES {
+        let more = if *name == "multi_step" { ", milestones = [1]" } else { "" };
+        texts.push(format!("schedule={{ name = \"{name}\"{more} }}"));
+    }
+    for text in texts {
+        let written = Experiment::parse("rich.toml", RICH, &[Override::set(&text)]).unwrap().to_toml().unwrap();
+        for key in written.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
+            // Quoted keys are patterns of layers, `b` among them.
+            if !key.starts_with('"') && key != "b" {
+                assert!(reference.contains(&format!("| `{key}` | ")), "{key}");
+            }
+        }
+    }
 }
 
 #[test]
