@@ -9,8 +9,8 @@ use qtensor::{Result, Tensor};
 /// use qzoo::{init::Init, nn::{Builder, ParameterKind, Parameters}};
 /// let mut parameters = Parameters::default();
 /// let mut root = Builder::new(&mut parameters, 0);
-/// let mut block = root.scope("layer1").scope("0");
-/// block.parameter("conv1.weight", &[8, 3, 3, 3], ParameterKind::Weight, Init::RESNET)?;
+/// let mut stage = root.scope("layer1");
+/// stage.scope("0").parameter("conv1.weight", &[8, 3, 3, 3], ParameterKind::Weight, Init::RESNET)?;
 /// assert_eq!(parameters.parameters()[0].name, "layer1.0.conv1.weight");
 /// # Ok::<(), qtensor::Error>(())
 /// ```
