@@ -9,12 +9,17 @@ pub(crate) fn accumulate(slot: &mut Option<Tensor>, new: Tensor) -> Result<()> {
     *slot = Some(match slot.take() {
         None => new,
         Some(old) => {
-            let (mut sum, other) = if !old.is_unique() && new.is_unique() { (new, old) } else { (old, new) };
+            let (mut sum, other) = if !is_writable(&old) && is_writable(&new) { (new, old) } else { (old, new) };
             add_assign(&mut sum, &other)?;
             sum
         }
     });
     Ok(())
+}
+
+/// Whether adding to it needs no copy. The gradient of a sum is one value repeated by strides: it is not writable.
+fn is_writable(tensor: &Tensor) -> bool {
+    tensor.is_unique() && tensor.layout().is_dense()
 }
 
 /// Ones of a float type.

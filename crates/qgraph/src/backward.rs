@@ -65,16 +65,12 @@ impl Tape {
     fn step(&self, node: OpNode, dy: Tensor, slots: &mut Slots) -> Result<()> {
         let (name, scope) = (node.rule.name(), node.scope);
         let needs: Vec<bool> = node.inputs.iter().map(Option::is_some).collect();
+        // The ops of a rerun are timed one by one.
+        let timed = self.settings.profile.as_ref().filter(|_| matches!(node.rule, Rule::Vjp(_)));
+        let start = timed.map(|_| Instant::now());
         let gradients = match node.rule {
-            Rule::Rerun(function) => self.rerun(&*function, &scope, node.saved, dy, &needs),
-            Rule::Vjp(rule) => {
-                let start = self.settings.profile.is_some().then(Instant::now);
-                let gradients = rule.vjp(node.saved, dy, &needs);
-                if let (Some(profile), Some(start)) = (&self.settings.profile, start) {
-                    profile.add(&scope, name, Pass::Backward, start);
-                }
-                gradients
-            }
+            Rule::Rerun(ref function) => self.rerun(&**function, &scope, node.saved, dy, &needs),
+            Rule::Vjp(ref rule) => rule.vjp(node.saved, dy, &needs),
         };
         let at = |e: Error| e.at(name, &scope, Pass::Backward);
         let gradients = gradients.map_err(at)?;
@@ -89,6 +85,9 @@ impl Tape {
                 expect_finite(&gradient, name, &scope, Pass::Backward, || format!("gradient of input {i}"))?;
             }
             accumulate(&mut slots[edge.node], gradient).map_err(at)?;
+        }
+        if let (Some(profile), Some(start)) = (timed, start) {
+            profile.add(&scope, name, Pass::Backward, start);
         }
         Ok(())
     }

@@ -3,6 +3,9 @@ use crate::var::TapeId;
 use qtensor::Tensor;
 
 /// The gradients of the leaves of one tape.
+///
+/// A gradient has the shape and type of its leaf, and any strides: it may be a view of a transposed matrix, or repeat one value.
+/// It may share its buffer with another gradient; writing to it then copies it first.
 #[derive(Debug)]
 pub struct Gradients {
     pub(crate) id: TapeId,

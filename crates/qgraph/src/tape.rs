@@ -105,6 +105,8 @@ impl Tape {
 
     /// A variable whose gradient is wanted: a parameter, or an input under study.
     ///
+    /// The variable shares the buffer of `value`. Drop it before writing to a parameter in place, or the write copies.
+    ///
     /// Within a composite that becomes one node of the tape it is a constant.
     pub fn leaf(&mut self, value: Tensor) -> Var {
         if !self.recording {

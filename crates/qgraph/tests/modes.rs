@@ -270,6 +270,39 @@ fn a_captured_variable_is_refused_where_its_gradient_would_be_lost() {
 }
 
 #[test]
+fn a_composite_that_fails_leaves_the_tape_as_it_was() {
+    let mut tape = Tape::new();
+    let (x, other) = (tape.leaf(normal(&[2, 2], 1)), tape.leaf(normal(&[3, 3], 2)));
+    for mode in [Mode::Symbolic, Mode::Recompute] {
+        let quadratic = Quadratic { keep_projections: true };
+        tape.call(quadratic, &[&x, &x, &x, &other], mode).unwrap_err();
+        assert_eq!(tape.len(), 2, "{mode}");
+    }
+    let y = tape.square(&x).unwrap();
+    assert!(tape.backward_from(&y, normal(&[2, 2], 3)).unwrap().get(&x).is_some());
+}
+
+#[test]
+fn the_check_looks_into_reruns() {
+    /// `√x`, whose derivative is infinite at 0.
+    #[derive(Debug)]
+    struct Root;
+    impl Function for Root {
+        fn name(&self) -> &'static str {
+            "root"
+        }
+        fn forward(&self, tape: &mut Tape, x: &[Var]) -> Result<Var> {
+            tape.scope("inner", |tape| tape.sqrt(&x[0]))
+        }
+    }
+    let mut tape = Tape::new().check_finite();
+    let x = tape.leaf(Tensor::scalar(0.0f64));
+    let y = tape.scope("outer", |tape| tape.call(Root, &[&x], Mode::Recompute)).unwrap();
+    let error = tape.backward(&y).unwrap_err();
+    assert_eq!(error.to_string(), "gradient of input 0 of sqrt in outer.inner (backward) is not finite");
+}
+
+#[test]
 fn errors_of_a_rerun_say_so() {
     /// Fails when it is run a second time.
     #[derive(Debug)]

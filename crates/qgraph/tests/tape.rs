@@ -234,6 +234,37 @@ fn ops_work_on_shapes_without_elements() {
 }
 
 #[test]
+fn tapes_and_variables_may_change_threads() {
+    fn movable<T: Send + Sync>(_: &T) {}
+    let mut tape = Tape::new();
+    let x = tape.leaf(normal(&[2], 1));
+    movable(&x);
+    movable(&tape);
+    let gradients =
+        std::thread::scope(|s| s.spawn(|| tape.backward_from(&x, normal(&[2], 2))).join().unwrap()).unwrap();
+    movable(&gradients);
+}
+
+#[test]
+fn a_gradient_that_repeats_one_value_can_be_added_to() {
+    // d(Σx)/dx is one value behind strides of 0; in either order it meets the gradient of Σx².
+    for sum_first in [true, false] {
+        let mut tape = Tape::new();
+        let x = tape.leaf(normal(&[3, 2], 1));
+        let mut terms = if sum_first {
+            [tape.sum_all(&x).unwrap(), tape.sum_of_squares(&x).unwrap()]
+        } else {
+            [tape.sum_of_squares(&x).unwrap(), tape.sum_all(&x).unwrap()]
+        };
+        terms.reverse();
+        let loss = tape.add(&terms[0], &terms[1]).unwrap();
+        let gradients = tape.backward(&loss).unwrap();
+        let expected = x.value().to_vec::<f64>().unwrap().iter().map(|x| 1.0 + 2.0 * x).collect();
+        assert_close(gradients.get(&x).unwrap(), &Tensor::from_vec([3, 2], expected).unwrap(), 1e-12);
+    }
+}
+
+#[test]
 fn a_wrong_number_of_inputs_is_an_error() {
     let mut tape = Tape::new();
     let x = tape.leaf(normal(&[2], 1));
