@@ -3,7 +3,7 @@
 mod common;
 
 use common::normal;
-use qgraph::{Function, Mode, Result, Tape, Tensor, Var, pool};
+use qgraph::{Function, Mode, Result, Saved, Tape, Tensor, Var, Vjp, pool};
 use std::sync::{Mutex, MutexGuard};
 
 /// The pool counts for the whole process: tests that read it take turns.
@@ -128,6 +128,49 @@ fn recompute_keeps_the_inputs_only() {
     assert_eq!((ad, recompute), (11 * BYTES, 3 * BYTES));
     assert_eq!(found, expected);
     assert!(peak <= 5 * BYTES, "one composite at a time is recorded again, peak {} buffers", peak / BYTES);
+}
+
+/// `x²`, which offers its input to a rule that does not want it.
+#[derive(Clone, Copy, Debug)]
+struct Offers;
+
+impl Function for Offers {
+    fn name(&self) -> &'static str {
+        "offers"
+    }
+
+    fn forward(&self, tape: &mut Tape, x: &[Var]) -> Result<Var> {
+        let copy = tape.scale(&x[0], 1.0)?;
+        tape.tap(&copy);
+        tape.square(&x[0])
+    }
+
+    fn symbolic(&self) -> Option<Box<dyn Vjp>> {
+        Some(Box::new(*self))
+    }
+}
+
+impl Vjp for Offers {
+    fn name(&self) -> &'static str {
+        "offers"
+    }
+
+    fn vjp(&self, _: Saved, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(dy)])
+    }
+}
+
+#[test]
+fn what_is_offered_and_not_saved_dies() {
+    let _turn = alone();
+    let mut tape = Tape::new();
+    let x = tape.leaf(square(1));
+    let before = live();
+    let y = tape.call(Offers, &[&x], Mode::Symbolic).unwrap();
+    assert_eq!(live() - before, BYTES, "the result alone");
+    tape.tap(&y);
+    drop(y);
+    assert_eq!(live(), before, "outside a composite a tap is nothing");
 }
 
 #[test]

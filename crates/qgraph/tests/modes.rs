@@ -5,7 +5,8 @@ mod common;
 use common::{assert_close, check, dropout_key, normal};
 use qgraph::ops::BatchNorm;
 use qgraph::{
-    Activation, Error, Function, Mode, Pass, Profile, Record, Result, Saved, Tape, Tensor, Var, Vjp, kernels,
+    Activation, Context, Error, Function, Mode, Op, Pass, Profile, Record, Result, Saved, Tape, Tensor, Var, Vjp,
+    kernels,
 };
 use std::sync::Arc;
 
@@ -300,6 +301,52 @@ fn the_check_looks_into_reruns() {
     let y = tape.scope("outer", |tape| tape.call(Root, &[&x], Mode::Recompute)).unwrap();
     let error = tape.backward(&y).unwrap_err();
     assert_eq!(error.to_string(), "gradient of input 0 of sqrt in outer.inner (backward) is not finite");
+}
+
+/// Its op insists on which inputs need a gradient, and its forward makes a leaf, which it should not.
+#[derive(Debug)]
+struct Insists;
+
+impl Function for Insists {
+    fn name(&self) -> &'static str {
+        "insists"
+    }
+
+    fn forward(&self, tape: &mut Tape, x: &[Var]) -> Result<Var> {
+        let extra = tape.leaf(normal(&[2], 9));
+        let y = tape.apply(InsistsOnNeeds, &[&x[0], &x[1]])?;
+        tape.add(&y, &extra)
+    }
+}
+
+#[derive(Debug)]
+struct InsistsOnNeeds;
+
+impl Vjp for InsistsOnNeeds {
+    fn name(&self) -> &'static str {
+        "insists_on_needs"
+    }
+
+    fn vjp(&self, _: Saved, dy: Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        assert_eq!(needs, [false, true]);
+        Ok(vec![None, Some(dy)])
+    }
+}
+
+impl Op for InsistsOnNeeds {
+    fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
+        Ok(x[1].clone())
+    }
+}
+
+#[test]
+fn a_rerun_computes_the_needed_gradients_only_and_its_leaves_stay_within() {
+    let mut tape = Tape::new();
+    let (data, x) = (Var::constant(normal(&[2], 1)), tape.leaf(normal(&[2], 2)));
+    let y = tape.call(Insists, &[&data, &x], Mode::Recompute).unwrap();
+    assert_eq!(tape.len(), 2, "one leaf and one entry");
+    let dy = normal(&[2], 3);
+    assert_close(tape.backward_from(&y, dy.clone()).unwrap().get(&x).unwrap(), &dy, 0.0);
 }
 
 #[test]
