@@ -134,6 +134,33 @@ impl GradBlocks {
     }
 }
 
+/// Block sizes of a depthwise convolution and its gradients.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DepthwiseBlocks {
+    /// Channels of a task.
+    pub(super) channels: usize,
+    /// Images of a band.
+    pub(super) images: usize,
+    /// Output rows of a phase in a band.
+    pub(super) rows: usize,
+}
+
+impl DepthwiseBlocks {
+    /// For a correlation with one channel a group.
+    pub(super) fn of(plan: &Plan) -> DepthwiseBlocks {
+        let channels = even_piece(plan.groups, 128).next_multiple_of(16).min(plan.groups);
+        let (height, row) = (plan.rows.longest(), plan.columns.longest());
+        let rows = even_piece(height, (256 / row).max(1));
+        let images = even_piece(plan.batch, (256 / (height * row)).clamp(1, plan.batch));
+        DepthwiseBlocks { channels, images, rows }
+    }
+
+    /// Independent sums of a weight gradient over that many bands, for a number of channels.
+    pub(super) fn sums(&self, channels: usize, bands: usize) -> usize {
+        TASKS.div_ceil(channels.div_ceil(self.channels)).min(bands)
+    }
+}
+
 /// The size of equal pieces of `length`, none larger than `most`.
 pub(super) fn even_piece(length: usize, most: usize) -> usize {
     length.div_ceil(length.div_ceil(most.max(1)).max(1)).max(1)

@@ -8,6 +8,8 @@
 
 mod algorithm;
 mod correlate;
+mod depthwise;
+mod depthwise_grad;
 mod geometry;
 mod outer;
 mod plan;
@@ -19,6 +21,7 @@ mod weights;
 use crate::{Activation, naive};
 use algorithm::Algorithm;
 use correlate::Correlation;
+use depthwise::Depthwise;
 pub(crate) use geometry::Geometry;
 use geometry::check_float;
 use plan::Plan;
@@ -69,6 +72,14 @@ pub fn conv2d(
         }
     }
     match algorithm(&geometry, x.dtype()) {
+        Algorithm::Depthwise => Depthwise {
+            plan: Plan::forward(&geometry),
+            source: Images::new(x)?,
+            weights: w,
+            bias: bias.map(Tensor::contiguous).as_ref().map(Tensor::as_slice::<f32>).transpose()?,
+            activation,
+        }
+        .run(),
         Algorithm::ImplicitGemm => Correlation {
             plan: Plan::forward(&geometry),
             source: Images::new(x)?,
@@ -77,7 +88,7 @@ pub fn conv2d(
             activation,
         }
         .run(),
-        _ => {
+        Algorithm::Loops => {
             let y = naive::conv::conv2d(x, w, bias, params, activation)?;
             Ok(y.to_dtype(x.dtype())?.to_channels_last())
         }
@@ -94,6 +105,14 @@ pub fn conv2d_input_grad(dy: &Tensor, w: &Tensor, x_shape: &[usize], params: &Co
     let geometry = Geometry::new(op, x_shape, w.shape(), params)?;
     geometry.check_output(op, dy)?;
     match algorithm(&geometry, dy.dtype()) {
+        Algorithm::Depthwise => Depthwise {
+            plan: Plan::input_grad(&geometry),
+            source: Images::new(dy)?,
+            weights: w,
+            bias: None,
+            activation: Activation::None,
+        }
+        .run(),
         Algorithm::ImplicitGemm => Correlation {
             plan: Plan::input_grad(&geometry),
             source: Images::new(dy)?,
@@ -102,7 +121,7 @@ pub fn conv2d_input_grad(dy: &Tensor, w: &Tensor, x_shape: &[usize], params: &Co
             activation: Activation::None,
         }
         .run(),
-        _ => {
+        Algorithm::Loops => {
             let dx = naive::conv::conv2d_input_grad(dy, w, x_shape, params)?;
             Ok(dx.to_dtype(dy.dtype())?.to_channels_last())
         }
@@ -119,8 +138,9 @@ pub fn conv2d_weight_grad(x: &Tensor, dy: &Tensor, w_shape: &[usize], params: &C
     let geometry = Geometry::new(op, x.shape(), w_shape, params)?;
     geometry.check_output(op, dy)?;
     match algorithm(&geometry, x.dtype()) {
+        Algorithm::Depthwise => depthwise_grad::weight_grad(x, dy, &geometry),
         Algorithm::ImplicitGemm => weight_grad::weight_grad(x, dy, &geometry),
-        _ => naive::conv::conv2d_weight_grad(x, dy, w_shape, params)?.to_dtype(x.dtype()),
+        Algorithm::Loops => naive::conv::conv2d_weight_grad(x, dy, w_shape, params)?.to_dtype(x.dtype()),
     }
 }
 
