@@ -261,6 +261,19 @@ fn a_small_example() -> Result<()> {
     Ok(())
 }
 
+/// Padding far larger than the image costs no memory.
+#[test]
+fn giant_padding() -> Result<()> {
+    let x = Tensor::full([1, 2, 1, 1], 3.0f32)?;
+    let w = Tensor::full([1, 2, 1, 1], 2.0f32)?;
+    let params = Conv2dParams { stride: [1 << 30; 2], padding: [1 << 30; 2], ..Default::default() };
+    let y = conv2d(&x, &w, None, &params, Activation::None)?;
+    assert_eq!(y.to_vec::<f32>()?, [0.0, 0.0, 0.0, 0.0, 12.0, 0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(conv2d_input_grad(&y, &w, &[1, 2, 1, 1], &params)?.to_vec::<f32>()?, [24.0; 2]);
+    assert_eq!(conv2d_weight_grad(&x, &y, &[1, 2, 1, 1], &params)?.to_vec::<f32>()?, [36.0; 2]);
+    Ok(())
+}
+
 /// An infinity or a NaN stays in the group of channels and the window where it is.
 #[test]
 fn infinities_do_not_spread() -> Result<()> {

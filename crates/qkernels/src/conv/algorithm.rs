@@ -21,7 +21,13 @@ impl Algorithm {
     /// For a shape.
     pub(super) fn choose(g: &Geometry) -> Self {
         let sizes = [g.batch, g.channels, g.filters, g.input[0], g.input[1], g.out[0], g.out[1]];
-        if sizes.contains(&0) {
+        // An image that is almost all padding is not worth a copy that may not fit into memory.
+        let span = |axis: usize| {
+            ((g.out[axis].saturating_sub(1)) * g.stride[axis]).saturating_add((g.kernel[axis] - 1) * g.dilation[axis] + 1)
+        };
+        let pixels = (g.input[0] * g.input[1]).max(g.out[0] * g.out[1]);
+        let is_padding = span(0).saturating_mul(span(1)) > pixels.saturating_mul(4).max(PADDED_PIXELS);
+        if sizes.contains(&0) || is_padding {
             Algorithm::Loops
         } else if g.groups == g.channels && g.groups == g.filters && g.groups > 1 {
             Algorithm::Depthwise
@@ -31,6 +37,8 @@ impl Algorithm {
     }
 }
 
+/// Pixels of a padded image that are staged whatever the share of the padding.
+const PADDED_PIXELS: usize = 1 << 16;
 /// Bytes of a panel's rows that a tile sweeps at once: most of a first-level cache.
 const PANEL_BYTES: usize = 32 << 10;
 /// Bytes of a staged band: a part of a second-level cache.

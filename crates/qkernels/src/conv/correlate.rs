@@ -2,7 +2,7 @@
 
 use super::algorithm::{Blocks, even_piece};
 use super::plan::{AxisPhase, Plan};
-use super::stage::{Band, Images, Steps, stage};
+use super::stage::{Band, Images, Scratch, Steps, stage};
 use super::tile::{Finish, Place, Run, Strip, strip};
 use super::weights::{Packed, Weights};
 use crate::Activation;
@@ -86,7 +86,7 @@ impl Kernel for Task<'_> {
     fn run<I: Isa>(self, isa: I) {
         let plan = &self.correlation.plan;
         let source = self.correlation.source;
-        let mut staged = Vec::new();
+        let mut scratch = Scratch::new();
         for group in 0..plan.groups {
             for first in (0..plan.source_channels).step_by(self.blocks.channels) {
                 let depth = self.blocks.channels.min(plan.source_channels - first);
@@ -106,8 +106,8 @@ impl Kernel for Task<'_> {
                     (unsafe { source.start().add(skip) }, Steps { image: n, row: h, pixel: w })
                 } else {
                     let (steps, size) = band.layout();
-                    staged.resize(size.max(staged.len()), 0.0);
-                    stage(isa, source, &band, [&plan.rows, &plan.columns], &mut staged);
+                    let staged = scratch.take(size);
+                    stage(isa, source, &band, [&plan.rows, &plan.columns], staged);
                     (staged.as_ptr(), steps)
                 };
                 for (phase, (rows, columns)) in plan.phases().enumerate() {

@@ -2,7 +2,7 @@
 
 use super::algorithm::DepthwiseBlocks;
 use super::plan::{AxisPhase, Plan};
-use super::stage::{Band, Images, Steps, stage};
+use super::stage::{Band, Images, Scratch, Steps, stage};
 use crate::Activation;
 use crate::isa::{self, Isa, Kernel};
 use crate::par::{self, SharedOut};
@@ -107,8 +107,9 @@ impl Kernel for Task<'_> {
             channels: self.channels.clone(),
         };
         let (steps, size) = band.layout();
-        let mut staged = vec![0.0; size];
-        stage(isa, self.work.source, &band, [&plan.rows, &plan.columns], &mut staged);
+        let mut scratch = Scratch::new();
+        let staged = scratch.take(size);
+        stage(isa, self.work.source, &band, [&plan.rows, &plan.columns], staged);
         for (rows, columns) in plan.phases() {
             let taps = self.taps([rows, columns], steps);
             for (n, image) in self.images.clone().enumerate() {
@@ -117,7 +118,7 @@ impl Kernel for Task<'_> {
                     let line = (image * plan.rows.output + rows.first + row * plan.rows.step) * plan.columns.output;
                     let to = (line + columns.first) * plan.groups + self.channels.start;
                     // SAFETY: the row's pixels and taps lie in the staged band, its outputs belong to this task.
-                    unsafe { self.line(isa, &taps, [staged.as_ptr().add(from), self.out.at(to)], columns.count) };
+                    unsafe { self.line(isa, &taps, [staged.as_mut_ptr().add(from), self.out.at(to)], columns.count) };
                 }
             }
         }
@@ -145,7 +146,7 @@ impl Task<'_> {
     /// # Safety
     /// All pixels of the row must be readable under all taps, and writable by this thread alone.
     #[inline(always)]
-    unsafe fn line<I: Isa>(&self, isa: I, taps: &[Tap], [source, output]: [*const f32; 2], pixels: usize) {
+    unsafe fn line<I: Isa>(&self, isa: I, taps: &[Tap], [source, output]: [*mut f32; 2], pixels: usize) {
         let plan = &self.work.plan;
         let depth = self.channels.len();
         let bias = self.work.bias.map_or(std::ptr::null(), |b| b[self.channels.start..].as_ptr());
@@ -156,7 +157,7 @@ impl Task<'_> {
                 Strip {
                     source: source.add(c),
                     steps: [plan.columns.source_step * depth, plan.columns.step * plan.groups],
-                    output: output.add(c).cast_mut(),
+                    output: output.add(c),
                     pixels,
                     taps,
                     bias: if bias.is_null() { bias } else { bias.add(c) },

@@ -4,7 +4,7 @@ use super::Geometry;
 use super::algorithm::DepthwiseBlocks;
 use super::depthwise::load;
 use super::plan::Plan;
-use super::stage::{Band, Images, stage};
+use super::stage::{Band, Images, Scratch, stage};
 use crate::isa::{self, Isa, Kernel};
 use crate::par;
 use qtensor::{Result, Tensor};
@@ -72,7 +72,7 @@ impl Kernel for Task<'_> {
         let depth = self.channels.len();
         let row_bands = plan.rows.output.div_ceil(self.blocks.rows);
         let mut result = vec![0.0f32; self.taps * depth];
-        let mut staged = Vec::new();
+        let mut scratch = Scratch::new();
         for band in self.bands.clone() {
             let (n, h) = (band / row_bands * self.blocks.images, band % row_bands * self.blocks.rows);
             let images = n..(n + self.blocks.images).min(plan.batch);
@@ -85,8 +85,8 @@ impl Kernel for Task<'_> {
                 channels: self.channels.clone(),
             };
             let (steps, size) = source.layout();
-            staged.resize(size.max(staged.len()), 0.0f32);
-            stage(isa, self.x, &source, [&plan.rows, &plan.columns], &mut staged);
+            let staged = scratch.take(size);
+            stage(isa, self.x, &source, [&plan.rows, &plan.columns], staged);
             let (rows, columns) = (&plan.rows.phases[0].taps, &plan.columns.phases[0].taps);
             let offsets: Vec<usize> = rows
                 .iter()

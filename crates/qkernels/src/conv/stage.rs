@@ -5,7 +5,7 @@
 
 use super::plan::Axis;
 use crate::isa::Isa;
-use qtensor::{Result, Tensor};
+use qtensor::{DType, Result, Tensor};
 
 /// A rank-4 f32 tensor as the kernels read it: elements to the next image, channel, row, pixel.
 #[derive(Clone, Copy)]
@@ -55,6 +55,25 @@ impl Band {
         let row = pixel * self.columns;
         let image = row * self.rows;
         (Steps { image, row, pixel }, image * self.images.len())
+    }
+}
+
+/// Reused memory for bands: it comes from the buffer pool, so that a steady state touches no fresh page.
+pub(super) struct Scratch(Option<Tensor>);
+
+impl Scratch {
+    /// Nothing yet.
+    pub(super) fn new() -> Self {
+        Scratch(None)
+    }
+
+    /// At least `size` values of unspecified content.
+    pub(super) fn take(&mut self, size: usize) -> &mut [f32] {
+        if self.0.as_ref().is_none_or(|t| t.numel() < size) {
+            self.0 = Tensor::empty([size], DType::F32).ok();
+        }
+        let memory = self.0.as_mut().and_then(|t| t.memory_mut::<f32>().ok());
+        memory.expect("the choice of algorithm bounds the size of a band")
     }
 }
 

@@ -4,7 +4,7 @@ use super::Geometry;
 use super::algorithm::GradBlocks;
 use super::outer::{Outer, Segment, Side, outer};
 use super::plan::Plan;
-use super::stage::{Band, Images, Steps, stage};
+use super::stage::{Band, Images, Scratch, Steps, stage};
 use crate::isa::{self, Isa, Kernel};
 use crate::par::{self, SharedOut};
 use qtensor::{DType, Result, Tensor};
@@ -154,7 +154,7 @@ impl Kernel for Task<'_> {
         let (depth, filters) = (block.channels.len(), block.filters.len());
         let [n_step, _, h_step, w_step] = self.dy.strides;
         let filter = [Segment { offset: 0, length: filters, place: 0 }];
-        let mut staged = Vec::new();
+        let mut scratch = Scratch::new();
         for band in mine.clone() {
             let (n, h) = (band / row_bands * blocks.images, band % row_bands * blocks.rows);
             let images = n..(n + blocks.images).min(plan.batch);
@@ -168,8 +168,8 @@ impl Kernel for Task<'_> {
                 channels: start..start + depth,
             };
             let (steps, size) = source.layout();
-            staged.resize(size.max(staged.len()), 0.0f32);
-            stage(isa, self.x, &source, [&plan.rows, &plan.columns], &mut staged);
+            let staged = scratch.take(size);
+            stage(isa, self.x, &source, [&plan.rows, &plan.columns], staged);
             let segments = self.segments(steps, depth);
             let channel = block.group * grid.filters + block.filters.start;
             let dy = Side {
