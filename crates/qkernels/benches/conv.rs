@@ -30,7 +30,8 @@ fn layers(criterion: &mut Criterion) {
         let params = Conv2dParams { stride: [stride; 2], padding: [padding; 2], groups, ..Default::default() };
         let out = (side + 2 * padding - kernel) / stride + 1;
         let dy = random([n, o, out, out]).to_channels_last();
-        let name = format!("conv-{}-{n}x{c}x{side}x{side}-{o}x{kernel}x{kernel}-s{stride}-g{groups}", isa::current().name());
+        let name =
+            format!("conv-{}-{n}x{c}x{side}x{side}-{o}x{kernel}x{kernel}-s{stride}-g{groups}", isa::current().name());
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Elements((2 * dy.numel() * c / groups * kernel * kernel) as u64));
         group.bench_function("forward", |b| b.iter(|| conv2d(&x, &w, None, &params, Activation::None)));

@@ -23,7 +23,8 @@ impl Algorithm {
         let sizes = [g.batch, g.channels, g.filters, g.input[0], g.input[1], g.out[0], g.out[1]];
         // An image that is almost all padding is not worth a copy that may not fit into memory.
         let span = |axis: usize| {
-            ((g.out[axis].saturating_sub(1)) * g.stride[axis]).saturating_add((g.kernel[axis] - 1) * g.dilation[axis] + 1)
+            ((g.out[axis].saturating_sub(1)) * g.stride[axis])
+                .saturating_add((g.kernel[axis] - 1) * g.dilation[axis] + 1)
         };
         let pixels = (g.input[0] * g.input[1]).max(g.out[0] * g.out[1]);
         let is_padding = span(0).saturating_mul(span(1)) > pixels.saturating_mul(4).max(PADDED_PIXELS);
