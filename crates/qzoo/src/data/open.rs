@@ -1,0 +1,120 @@
+//! From `[data]` of an experiment to data sets.
+
+use super::dataset::{Dataset, DatasetInfo, ImageShape, MemoryImages, Split};
+use super::error::{DataError, Result};
+use super::image_file::resize_planes;
+use super::manifest::{Format, Manifest};
+use super::{cifar, folder, idx, shapes};
+use crate::experiment;
+use qtensor::random::{Purpose, Stream, StreamKey};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+/// The parts of a data set that a training needs.
+#[derive(Clone, Debug)]
+pub struct Splits {
+    /// What to learn from.
+    pub train: Dataset,
+    /// Held out of the training images to choose the best checkpoint on; none where `data.validation` is 0.
+    pub validation: Option<Dataset>,
+    /// What the result is judged by.
+    pub test: Dataset,
+}
+
+/// The data root: what was named, else the environment variable `QUARTZ_DATA`, else `datasets/data`.
+pub fn data_root(named: Option<&Path>) -> PathBuf {
+    let from_environment = || std::env::var_os("QUARTZ_DATA").filter(|value| !value.is_empty()).map(PathBuf::from);
+    named.map(Path::to_path_buf).or_else(from_environment).unwrap_or_else(|| Path::new("datasets").join("data"))
+}
+
+/// Opens what `data` names below `root`. Which training images are held out, and which are used where their number is limited, depends
+/// on `seed` only.
+///
+/// # Errors
+/// A file is missing or damaged, or nothing is left to train on.
+pub fn open(data: &experiment::Data, root: &Path, seed: u64) -> Result<Splits> {
+    let all = sized_split(data, root, Split::Train)?;
+    let count = all.len() as u32;
+    if !(0.0..1.0).contains(&data.validation) {
+        return Err(DataError::Argument(format!("data.validation is {}, not in [0, 1)", data.validation)));
+    }
+    let held = (f64::from(count) * data.validation).round() as usize;
+    if held == count as usize {
+        return Err(DataError::Argument(format!("all {count} training images would be held out for validation")));
+    }
+    let limit = if data.train_limit == 0 { usize::MAX } else { data.train_limit };
+    let test = sized_split(data, root, Split::Test)?;
+    if held == 0 && limit >= all.len() {
+        return Ok(Splits { train: all, validation: None, test });
+    }
+    let mut order = Stream::new(StreamKey { seed, purpose: Purpose::Split, epoch: 0, index: 0 }).permutation(count);
+    let mut used: Vec<u32> = order.split_off(held);
+    used.truncate(limit);
+    used.sort_unstable();
+    order.sort_unstable();
+    let validation = if held > 0 { Some(all.subset(&order)?) } else { None };
+    Ok(Splits { train: all.subset(&used)?, validation, test })
+}
+
+/// Opens only the test images of what `data` names below `root`.
+///
+/// # Errors
+/// A file is missing or damaged.
+pub fn open_test(data: &experiment::Data, root: &Path) -> Result<Dataset> {
+    sized_split(data, root, Split::Test)
+}
+
+/// One split of the data set of that manifest below `root`, images in their own size.
+///
+/// # Errors
+/// A file is missing or damaged.
+pub fn read_split(manifest: &Manifest, root: &Path, split: Split) -> Result<Dataset> {
+    match manifest.format {
+        Format::Idx => idx::open(manifest, root, split),
+        Format::Cifar => cifar::open(manifest, root, split),
+        Format::Shapes => shapes::open(manifest, split),
+    }
+}
+
+fn sized_split(data: &experiment::Data, root: &Path, split: Split) -> Result<Dataset> {
+    if data.dataset == experiment::Dataset::Folder {
+        let (Some(path), Some(size)) = (&data.path, data.image_size) else {
+            return Err(DataError::Argument("an image folder needs data.path and data.image_size".to_string()));
+        };
+        let inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if !inside {
+            return Err(DataError::Argument(format!("data.path is {path:?}, not a path below the data root")));
+        }
+        check_size(size)?;
+        return folder::open(&root.join(path), size, split);
+    }
+    let dataset = read_split(&Manifest::of(data.dataset.name())?, root, split)?;
+    match data.image_size {
+        Some(size) => resized(&dataset, size),
+        None => Ok(dataset),
+    }
+}
+
+fn check_size(size: usize) -> Result<()> {
+    match size {
+        1..=4096 => Ok(()),
+        _ => Err(DataError::Argument(format!("data.image_size is {size}, not in 1 to 4096"))),
+    }
+}
+
+/// The same samples in memory, each resized to a square.
+fn resized(dataset: &Dataset, size: usize) -> Result<Dataset> {
+    check_size(size)?;
+    let from = dataset.info().shape;
+    let to = ImageShape { height: size, width: size, ..from };
+    if from == to {
+        return Ok(dataset.clone());
+    }
+    let (mut pixels, mut scratch) = (Vec::new(), Vec::new());
+    for index in 0..dataset.len() {
+        pixels.extend(resize_planes(dataset.image(index, &mut scratch)?, from, to)?);
+    }
+    let info = Arc::new(DatasetInfo { shape: to, ..dataset.info().clone() });
+    let labels = (0..dataset.len()).map(|index| dataset.label(index)).collect();
+    Dataset::new(info, Arc::new(MemoryImages::new(pixels, to)), labels)
+}
