@@ -4,6 +4,7 @@
 pub mod checkpoint;
 pub mod data;
 pub mod ema;
+mod error;
 pub mod experiment;
 pub mod init;
 pub mod metrics;
@@ -12,3 +13,6 @@ pub mod nn;
 pub mod optim;
 pub mod run;
 pub mod schedule;
+pub mod train;
+
+pub use error::{Class, Error, Result};

@@ -2,7 +2,9 @@
 
 use qtensor::random::{Purpose as Draw, Stream, StreamKey};
 use qtensor::{DType, Tensor};
-use qzoo::checkpoint::{self, Checkpoint, CheckpointError, CheckpointFolder, Position, Purpose, RunningTotals, State};
+use qzoo::checkpoint::{
+    self, Checkpoint, CheckpointError, CheckpointFolder, Normalization, Position, Purpose, RunningTotals, State,
+};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -12,6 +14,9 @@ fn state(step: u64) -> State {
         experiment: "name = \"tiny\"\n".into(),
         classes: vec!["cat".into(), "døg".into()],
         image_shape: [3, 8, 8],
+        normalization: Normalization { mean: vec![0.25], std: vec![f64::from(0.3f32)] },
+        limit_batches: None,
+        epochs: 3,
         position: Position { epoch: 1, step_in_epoch: 2, step },
         totals: RunningTotals { images: 96, loss: 0.1 + 0.2, correct: 1.0 / 3.0 },
         history: Vec::new(),

@@ -96,7 +96,8 @@ fn the_latest_run_is_the_one_written_to_last() {
         let file = fs::File::create(run.path().join("metrics.jsonl")).unwrap();
         file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
     };
-    (at(&old, 1000), at(&new, 2000));
+    at(&old, 1000);
+    at(&new, 2000);
     assert_eq!(latest(root.path(), None).unwrap().as_deref(), Some(new.path()));
     assert_eq!(latest(root.path(), Some("a")).unwrap().as_deref(), Some(old.path()));
     assert_eq!(latest(root.path(), Some("c")).unwrap(), None);

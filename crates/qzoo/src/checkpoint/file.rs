@@ -95,12 +95,17 @@ impl Checkpoint {
         self.tensors.iter().filter_map(move |(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)))
     }
 
+    /// Parameters and buffers.
+    pub fn weights(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().filter(|(name, _)| !name.contains(':')).map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
     /// SHA-256 of the parameters and buffers, as lower-case hexadecimal digits.
     ///
     /// # Errors
     /// Never for checkpoints that were read.
     pub fn weights_digest(&self) -> io::Result<String> {
-        weights_digest(self.tensors.iter().filter(|(name, _)| !name.contains(':')).map(|(n, t)| (n.as_str(), t)))
+        weights_digest(self.weights())
     }
 }
 

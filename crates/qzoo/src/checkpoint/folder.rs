@@ -38,6 +38,11 @@ impl CheckpointFolder {
         Ok(CheckpointFolder { path: path.to_path_buf(), keep: keep.max(1), last_step: None })
     }
 
+    /// Changes the number of earlier checkpoints.
+    pub fn set_keep(&mut self, keep: usize) {
+        self.keep = keep.max(1);
+    }
+
     /// The newest training checkpoint.
     pub fn last(&self) -> PathBuf {
         self.path.join("last.safetensors")

@@ -14,7 +14,7 @@ mod state;
 pub use error::CheckpointError;
 pub use file::{Checkpoint, weights_digest};
 pub use folder::{CheckpointFolder, Loaded};
-pub use state::{Best, EpochRecord, Position, Purpose, RunningTotals, State};
+pub use state::{Best, EpochRecord, Normalization, Position, Purpose, RunningTotals, State};
 
 /// `Result` with [`CheckpointError`].
 pub type Result<T, E = CheckpointError> = std::result::Result<T, E>;

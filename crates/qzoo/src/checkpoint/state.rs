@@ -75,6 +75,16 @@ pub struct Best {
     pub test_top1: f64,
 }
 
+/// What pixels in [0, 1] are put through before a network sees them, channel by channel: `(pixel - mean) / std`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Normalization {
+    /// Subtracted first.
+    pub mean: Vec<f64>,
+    /// Divided by then.
+    pub std: Vec<f64>,
+}
+
 /// The state of a run beside its tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,6 +97,12 @@ pub struct State {
     pub classes: Vec<String>,
     /// Images of the data that trained it: channels, height, width.
     pub image_shape: [usize; 3],
+    /// What the images are put through.
+    pub normalization: Normalization,
+    /// The limit on the batches of a pass, where there is one.
+    pub limit_batches: Option<u64>,
+    /// Epochs of the whole run.
+    pub epochs: u64,
     /// How far the run has come.
     pub position: Position,
     /// Sums over the current epoch.

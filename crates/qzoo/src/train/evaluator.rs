@@ -1,0 +1,111 @@
+use super::evaluate::evaluate;
+use super::feed::{EvaluationFeed, image_shape};
+use super::network::Network;
+use super::report::{Samples, evaluation_report};
+use super::restore::from_toml;
+use super::save::EMA;
+use super::{Event, Observer, StopFlag};
+use crate::Result;
+use crate::checkpoint::{Checkpoint, CheckpointError, State};
+use crate::experiment::Experiment;
+use crate::run::{EvaluationReport, RunReader};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What an evaluation is told beside its checkpoint.
+#[derive(Clone, Debug, Default)]
+pub struct EvaluateOptions {
+    /// Where the data sets are.
+    pub data_root: PathBuf,
+    /// At most so many batches.
+    pub limit_batches: Option<u64>,
+    /// Set by another thread to stop.
+    pub stop: StopFlag,
+}
+
+/// An evaluation with its speed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Figures, confusion matrix and samples.
+    pub report: EvaluationReport,
+    /// Images a second, with the loading of the data.
+    pub images_per_s: f64,
+}
+
+/// A trained network, read from the folder of a run or from a checkpoint.
+#[derive(Debug)]
+pub struct Evaluator {
+    pub(super) network: Network,
+    pub(super) experiment: Experiment,
+    pub(super) state: State,
+    path: PathBuf,
+}
+
+impl Evaluator {
+    /// Reads a network: the best weights of a run's folder (the last where there are none yet), or those of a checkpoint.
+    ///
+    /// # Errors
+    /// There is no checkpoint, or it is damaged or does not fit its experiment.
+    pub fn open(path: &Path) -> Result<Self> {
+        let path = if path.is_dir() { weights_of(&RunReader::open(path)?) } else { path.to_path_buf() };
+        let checkpoint = Checkpoint::load(&path)?;
+        let misfit = |error: &dyn std::fmt::Display| CheckpointError::incompatible(&path, error.to_string());
+        let experiment = from_toml(&checkpoint.state.experiment, &path)?;
+        let state = &checkpoint.state;
+        let mut network =
+            Network::build(&experiment, state.image_shape, state.classes.len()).map_err(|error| misfit(&error))?;
+        network.load(checkpoint.weights()).map_err(|error| misfit(&error))?;
+        if checkpoint.with_prefix(EMA).next().is_some() {
+            network.load(checkpoint.with_prefix(EMA)).map_err(|error| misfit(&error))?;
+        }
+        Ok(Evaluator { network, experiment, state: checkpoint.state, path })
+    }
+
+    /// The checkpoint that was read.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The experiment that trained the network.
+    pub fn experiment(&self) -> &Experiment {
+        &self.experiment
+    }
+
+    /// The state of the run when the checkpoint was made.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Evaluates on the test images of the experiment's data set; `None` where it was stopped.
+    ///
+    /// # Errors
+    /// The data cannot be had, or is not that of the training.
+    pub fn evaluate(&self, options: &EvaluateOptions, observer: &mut dyn Observer) -> Result<Option<Evaluation>> {
+        let feed = EvaluationFeed::open_test(&self.experiment, &options.data_root, options.limit_batches)?;
+        let info = feed.info();
+        if (&info.classes, image_shape(info)) != (&self.state.classes, self.state.image_shape) {
+            let message = "was trained on data with other classes or another image size";
+            return Err(CheckpointError::incompatible(&self.path, message).into());
+        }
+        let start = Instant::now();
+        let split = "test";
+        let mut samples = Samples::default();
+        let metrics = evaluate(&self.network, &feed, |judged, done, total| {
+            observer.event(&Event::Evaluating { split, done, total });
+            samples.add(judged)?;
+            Ok(done == total || !options.stop.is_set())
+        })?;
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(metrics.map(|metrics| {
+            let mut report = evaluation_report(&metrics, &self.state.classes, samples);
+            report.split = split.into();
+            report.checkpoint = self.path.display().to_string();
+            Evaluation { images_per_s: report.images as f64 / seconds.max(1e-9), report }
+        }))
+    }
+}
+
+fn weights_of(run: &RunReader) -> PathBuf {
+    let best = run.best();
+    if best.exists() { best } else { run.last() }
+}

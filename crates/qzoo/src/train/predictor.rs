@@ -1,0 +1,79 @@
+use super::evaluator::Evaluator;
+use crate::Result;
+use crate::data::{ImageShape, read_image};
+use qtensor::Tensor;
+use std::path::{Path, PathBuf};
+
+/// Tells what image files show.
+#[derive(Debug)]
+pub struct Predictor {
+    evaluator: Evaluator,
+}
+
+/// What an image shows, by the network.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Prediction {
+    /// The file.
+    pub image: PathBuf,
+    /// The likeliest classes, likeliest first.
+    pub guesses: Vec<Guess>,
+}
+
+/// One class with its probability.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Guess {
+    /// Its number.
+    pub class: usize,
+    /// Its name.
+    pub name: String,
+    /// Its probability.
+    pub probability: f64,
+}
+
+impl Predictor {
+    /// Reads a network from the folder of a run or from a checkpoint.
+    ///
+    /// # Errors
+    /// As [`Evaluator::open`].
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Predictor { evaluator: Evaluator::open(path)? })
+    }
+
+    /// The network with its experiment.
+    pub fn evaluator(&self) -> &Evaluator {
+        &self.evaluator
+    }
+
+    /// Reads a PNG or JPEG file, resizes it to the network's input, and gives the `top` likeliest classes.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no sound image.
+    pub fn predict(&self, image: &Path, top: usize) -> Result<Prediction> {
+        let [channels, height, width] = self.evaluator.state.image_shape;
+        let pixels = read_image(image, ImageShape { channels, height, width })?;
+        let logits = self.evaluator.network.infer(&self.normalized(&pixels)?)?;
+        let logarithms = qkernels::softmax::log_softmax(&logits)?.to_vec::<f32>()?;
+        let mut order: Vec<usize> = (0..logarithms.len()).collect();
+        order.sort_by(|a, b| logarithms[*b].total_cmp(&logarithms[*a]).then(a.cmp(b)));
+        let classes = &self.evaluator.state.classes;
+        let guess = |class: usize| Guess {
+            class,
+            name: classes.get(class).cloned().unwrap_or_default(),
+            probability: f64::from(logarithms[class]).exp(),
+        };
+        Ok(Prediction { image: image.to_path_buf(), guesses: order.into_iter().take(top).map(guess).collect() })
+    }
+
+    /// Planes of bytes as the `[1, C, H, W]` that the network was trained on.
+    fn normalized(&self, planes: &[u8]) -> Result<Tensor> {
+        let [channels, height, width] = self.evaluator.state.image_shape;
+        let normalization = &self.evaluator.state.normalization;
+        let mut values = Vec::with_capacity(planes.len());
+        let channel = |list: &[f64], c: usize, otherwise: f32| list.get(c).map_or(otherwise, |value| *value as f32);
+        for (c, plane) in planes.chunks_exact((height * width).max(1)).enumerate() {
+            let (mean, std) = (channel(&normalization.mean, c, 0.0), channel(&normalization.std, c, 1.0));
+            values.extend(plane.iter().map(|byte| (f32::from(*byte) / 255.0 - mean) / std));
+        }
+        Ok(Tensor::from_vec([1, channels, height, width], values)?.to_channels_last())
+    }
+}

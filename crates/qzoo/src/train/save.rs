@@ -1,0 +1,63 @@
+use super::network::Network;
+use super::recorder::Recorder;
+use super::trainer::Trainer;
+use crate::Result;
+use crate::checkpoint::{Checkpoint, Purpose};
+use qtensor::{DType, Tensor};
+
+/// Begins the names of the optimizer's tensors.
+pub(super) const OPTIMIZER: &str = "optimizer:";
+/// Begins the names of the averaged weights.
+pub(super) const EMA: &str = "ema:";
+
+impl Trainer {
+    /// Saves everything that is needed to go on to the bit.
+    pub(super) fn save_last(&mut self, recorder: &mut Recorder<'_>) -> Result<()> {
+        let mut tensors: Vec<(String, Tensor)> = self.network.named();
+        let optimizer = self.optimizer.export(self.network.parameters());
+        tensors.extend(optimizer.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
+        if let Some(ema) = &self.ema {
+            tensors.extend(ema.parameters().named().map(|(name, tensor)| (format!("{EMA}{name}"), tensor.clone())));
+        }
+        // A step may leave weights that only the next one would notice.
+        if let Some((name, _)) = tensors.iter().find(|(_, tensor)| !is_finite(tensor)) {
+            let loss = self.state.totals.loss / self.state.totals.images.max(1) as f64;
+            return Err(self.diverged(format!("a value of {name} is not finite"), loss, None));
+        }
+        recorder.sync()?;
+        self.state.metric_lines = recorder.lines();
+        let checkpoint = Checkpoint { state: self.state.clone(), tensors };
+        self.checkpoints.save_last(&checkpoint)?;
+        self.saved = Some(self.state.position);
+        recorder.saved(&self.checkpoints.last(), self.state.position.step)
+    }
+
+    /// The network that evaluation sees: the averaged weights where there are such.
+    pub(super) fn evaluated_network(&self) -> Network {
+        match &self.ema {
+            Some(ema) => self.network.with_parameters(ema.parameters().clone()),
+            None => self.network.clone(),
+        }
+    }
+
+    /// Saves the weights that were evaluated last: the averaged ones where there are such.
+    pub(super) fn save_best(&mut self, recorder: &mut Recorder<'_>) -> Result<()> {
+        let tensors = self.evaluated_network().named();
+        let state = crate::checkpoint::State {
+            purpose: Purpose::Weights,
+            metric_lines: recorder.lines(),
+            ..self.state.clone()
+        };
+        self.checkpoints.save_best(&Checkpoint { state, tensors })?;
+        recorder.saved(&self.checkpoints.best(), self.state.position.step)
+    }
+}
+
+/// Whether no element is infinite or not a number.
+pub(super) fn is_finite(tensor: &Tensor) -> bool {
+    if tensor.dtype() != DType::F32 {
+        return true;
+    }
+    let dense = if tensor.layout().is_dense() { tensor.clone() } else { tensor.contiguous() };
+    dense.memory::<f32>().is_ok_and(|values| values.iter().all(|x| x.is_finite()))
+}
