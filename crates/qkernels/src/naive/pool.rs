@@ -2,7 +2,7 @@
 
 use crate::pool::Windows;
 
-/// Maxima and their places `row · width + column` in the plane, `[N, C, OH, OW]`; the first of equal values wins, NaN wins over all.
+/// Maxima and their places `row · width + column` in the plane, `[N, C, OH, OW]`; the first of equal values wins, the last NaN over all.
 pub fn max_pool(x: &[f64], w: &Windows) -> (Vec<f64>, Vec<i32>) {
     let (mut y, mut places) = (Vec::new(), Vec::new());
     for plane in 0..w.planes() {
@@ -11,7 +11,7 @@ pub fn max_pool(x: &[f64], w: &Windows) -> (Vec<f64>, Vec<i32>) {
             let (rows, columns) = (w.span(0, i), w.span(1, j));
             let mut best = (f64::NEG_INFINITY, rows.start * w.input[1] + columns.start);
             for place in rows.flat_map(|r| columns.clone().map(move |c| r * w.input[1] + c)) {
-                if x[place] > best.0 || (x[place].is_nan() && !best.0.is_nan()) {
+                if x[place] > best.0 || x[place].is_nan() {
                     best = (x[place], place);
                 }
             }

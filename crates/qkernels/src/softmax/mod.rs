@@ -1,5 +1,7 @@
 //! Softmax and cross-entropy.
 
+mod vector;
+
 use crate::{elementwise, naive};
 use qtensor::{DType, Error, Result, Tensor};
 
@@ -9,6 +11,11 @@ use qtensor::{DType, Error, Result, Tensor};
 /// Rank 0, or a type other than f32 and f64.
 pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     let width = last_axis("log_softmax", x)?;
+    if x.dtype() == DType::F32 {
+        let mut y = Tensor::empty(x.shape(), DType::F32)?;
+        vector::log_softmax(x.contiguous().memory()?, width, y.memory_mut()?);
+        return Ok(y);
+    }
     naive::tensor(x.shape(), naive::softmax::log_softmax(&naive::values("log_softmax", x)?, width), x.dtype())
 }
 
@@ -19,6 +26,11 @@ pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
 pub fn log_softmax_grad(y: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let width = last_axis("log_softmax_grad", y)?;
     elementwise::same("log_softmax_grad", y, dy)?;
+    if y.dtype() == DType::F32 {
+        let mut dx = Tensor::empty(y.shape(), DType::F32)?;
+        vector::log_softmax_grad(y.contiguous().memory()?, dy.contiguous().memory()?, width, dx.memory_mut()?);
+        return Ok(dx);
+    }
     let (values, gradients) = (naive::values("log_softmax_grad", y)?, naive::values("log_softmax_grad", dy)?);
     naive::tensor(y.shape(), naive::softmax::log_softmax_grad(&values, &gradients, width), y.dtype())
 }
@@ -48,16 +60,33 @@ pub fn softmax_cross_entropy(logits: &Tensor, targets: &Tensor, label_smoothing:
     if !(0.0..=1.0).contains(&label_smoothing) {
         return Err(Error::argument(OP, format!("label smoothing {label_smoothing} is outside 0..=1")));
     }
-    let values = naive::values(OP, logits)?;
-    let mut q = if targets.dtype() == DType::I64 {
-        let mut q = vec![0.0; values.len()];
-        for (row, label) in checked_labels(OP, targets, rows, classes)?.into_iter().enumerate() {
-            q[row * classes + label] = 1.0;
-        }
-        q
-    } else {
+    let labels = match targets.dtype() {
+        DType::I64 => Some(checked_labels(OP, targets, rows, classes)?),
+        _ => None,
+    };
+    if labels.is_none() {
         elementwise::same(OP, logits, targets)?;
-        naive::values(OP, targets)?
+    }
+    if logits.dtype() == DType::F32 {
+        let probabilities = targets.contiguous();
+        let targets = match &labels {
+            Some(labels) => vector::Targets::Labels(labels),
+            None => vector::Targets::Probabilities(probabilities.memory()?),
+        };
+        let mut residual = Tensor::empty(logits.shape(), DType::F32)?;
+        let logits = logits.contiguous();
+        let arguments = vector::CrossEntropy { x: logits.memory()?, classes, targets, label_smoothing };
+        let loss = arguments.run(residual.memory_mut()?);
+        return Ok((Tensor::scalar(loss as f32), residual));
+    }
+    let values = naive::values(OP, logits)?;
+    let mut q = match labels {
+        Some(labels) => {
+            let mut q = vec![0.0; values.len()];
+            labels.into_iter().enumerate().for_each(|(row, label)| q[row * classes + label] = 1.0);
+            q
+        }
+        None => naive::values(OP, targets)?,
     };
     q.iter_mut().for_each(|q| *q = (1.0 - label_smoothing) * *q + label_smoothing / classes as f64);
     let (loss, residual) = naive::softmax::cross_entropy(&values, &q, classes);

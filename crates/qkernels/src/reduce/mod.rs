@@ -2,15 +2,21 @@
 //!
 //! Sums are taken over blocks whose boundaries depend on the shape alone, and combined in the order of the blocks.
 
+mod axes;
+pub(crate) mod columns;
+mod products;
+
+use crate::elementwise::operands::{aligned, dense};
 use crate::naive;
-use qtensor::{Error, Result, Tensor};
+use columns::{Columns, Finite, Largest, Sum, columns};
+use qtensor::{DType, Error, Result, Tensor};
 
 /// Sum over `axes`; the axes disappear, or stay with length 1 where `keep` is set. No axes: a copy.
 ///
 /// # Errors
 /// No such axis, an axis named twice, or a type other than f32 and f64.
 pub fn sum(x: &Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
-    fold("sum", x, (axes, keep), 0.0, |a, b| a + b)
+    fold("sum", x, (axes, keep), Sum, 1.0)
 }
 
 /// Mean over `axes`, as [`sum`]. The mean of nothing is NaN.
@@ -18,9 +24,8 @@ pub fn sum(x: &Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
 /// # Errors
 /// As [`sum`].
 pub fn mean(x: &Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
-    let total = sum(x, axes, keep)?;
-    let count: usize = axes.iter().map(|a| x.shape()[*a]).product();
-    crate::elementwise::scale(&total, 1.0 / count as f64)
+    let count: usize = axes.iter().filter_map(|a| x.shape().get(*a)).product();
+    fold("mean", x, (axes, keep), Sum, 1.0 / count as f64)
 }
 
 /// Largest element over `axes`, as [`sum`]; NaN where any element is NaN, -∞ where there is none.
@@ -28,19 +33,25 @@ pub fn mean(x: &Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
 /// # Errors
 /// As [`sum`].
 pub fn max(x: &Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
-    fold("max", x, (axes, keep), f64::NEG_INFINITY, naive::reduce::larger)
+    fold("max", x, (axes, keep), Largest, 1.0)
 }
 
-fn fold(
+fn fold<C: Columns<1, 0, 1>>(
     op: &'static str,
     x: &Tensor,
     (axes, keep): (&[usize], bool),
-    initial: f64,
-    combine: impl Fn(f64, f64) -> f64,
+    rule: C,
+    factor: f64,
 ) -> Result<Tensor> {
     let reduced = reduced_axes(op, x, axes)?;
-    let values = naive::reduce::fold(&naive::values(op, x)?, x.shape(), &reduced, initial, combine);
-    naive::tensor(result_shape(x, &reduced, keep), values, x.dtype())
+    let shape = result_shape(x, &reduced, keep);
+    if x.dtype() == DType::F32 {
+        return axes::reduce(rule, x, &reduced, factor)?.reshape(shape);
+    }
+    let join = |a, b| rule.join_f64(a, b);
+    let mut values = naive::reduce::fold(&naive::values(op, x)?, x.shape(), &reduced, f64::from(C::START), join);
+    values.iter_mut().for_each(|v| *v *= factor);
+    naive::tensor(shape, values, x.dtype())
 }
 
 fn reduced_axes(op: &'static str, x: &Tensor, axes: &[usize]) -> Result<Vec<bool>> {
@@ -90,12 +101,22 @@ pub fn argmax_last(x: &Tensor) -> Result<Tensor> {
     let Some((&width, outer)) = x.shape().split_last().filter(|(width, _)| **width > 0) else {
         return Err(Error::shape("argmax_last", format!("shape {} has no last axis to choose from", x.shape())));
     };
-    let values = naive::values("argmax_last", x)?;
-    let best = |row: &[f64]| {
-        let larger = |best: usize, i: usize| row[i] > row[best] || (row[i].is_nan() && !row[best].is_nan());
-        (1..width).fold(0, |best, i| if larger(best, i) { i } else { best }) as i64
+    let best = match x.dtype() {
+        DType::F32 => x.contiguous().as_slice::<f32>()?.chunks(width).map(argmax).collect(),
+        _ => naive::values("argmax_last", x)?.chunks(width).map(argmax).collect(),
     };
-    Tensor::from_vec(outer, values.chunks(width).map(best).collect())
+    Tensor::from_vec(outer, best)
+}
+
+fn argmax<T: PartialOrd + Copy>(row: &[T]) -> i64 {
+    let mut best = 0;
+    for (i, x) in row.iter().enumerate() {
+        let is_nan = |x: T| x.partial_cmp(&x).is_none();
+        if *x > row[best] || (is_nan(*x) && !is_nan(row[best])) {
+            best = i;
+        }
+    }
+    best as i64
 }
 
 /// Σ a·b over all elements, accumulated in f64.
@@ -104,6 +125,10 @@ pub fn argmax_last(x: &Tensor) -> Result<Tensor> {
 /// Shapes or types differ, or a type other than f32 and f64.
 pub fn dot(a: &Tensor, b: &Tensor) -> Result<f64> {
     crate::elementwise::same("dot", a, b)?;
+    if a.dtype() == DType::F32 {
+        let a = dense(a);
+        return Ok(products::dot(a.memory()?, aligned(b, &a)?.memory()?));
+    }
     Ok(naive::values("dot", a)?.iter().zip(naive::values("dot", b)?).map(|(a, b)| a * b).sum())
 }
 
@@ -112,6 +137,10 @@ pub fn dot(a: &Tensor, b: &Tensor) -> Result<f64> {
 /// # Errors
 /// A type other than f32 and f64.
 pub fn norm2(x: &Tensor) -> Result<f64> {
+    if x.dtype() == DType::F32 {
+        let x = dense(x);
+        return Ok(products::dot(x.memory()?, x.memory()?).sqrt());
+    }
     Ok(naive::values("norm2", x)?.iter().map(|x| x * x).sum::<f64>().sqrt())
 }
 
@@ -120,5 +149,9 @@ pub fn norm2(x: &Tensor) -> Result<f64> {
 /// # Errors
 /// A type other than f32 and f64.
 pub fn all_finite(x: &Tensor) -> Result<bool> {
+    if x.dtype() == DType::F32 {
+        let [total] = columns(Finite, [dense(x).memory()?], [], 1);
+        return Ok(total[0] == 0.0);
+    }
     Ok(naive::values("all_finite", x)?.iter().all(|x| x.is_finite()))
 }

@@ -3,10 +3,12 @@
 //! Every front may add a residual and apply an activation in the same pass: `y = activation((x - mean) · inv_std · gamma + beta + residual)`.
 //! Channels-last f32 is fast.
 
+mod vector;
+
 use crate::Activation;
-use crate::elementwise::{same, same_type};
+use crate::elementwise::operands::{aligned, same, same_type};
 use crate::naive::{self, norm::Extent};
-use qtensor::{Error, Result, Tensor};
+use qtensor::{DType, Error, Result, Tensor};
 
 /// Arguments of [`batch_norm_train`].
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +111,10 @@ pub fn batch_norm_train(arguments: BatchNormTrain) -> Result<BatchNormOutput> {
     if extent.count() == 0 && extent.channels > 0 {
         return Err(Error::shape(OP, format!("input of shape {} has no values to average", x.shape())));
     }
-    let (mean, var) = naive::norm::statistics(&naive::values(OP, x)?, extent);
+    let (mean, var) = match x.dtype() {
+        DType::F32 => vector::statistics(x.to_channels_last().memory()?, extent.channels),
+        _ => naive::norm::statistics(&naive::values(OP, x)?, extent),
+    };
     let inv_std = var.iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
     let [mean, var, inv_std] = [mean, var, inv_std].map(|v| naive::tensor([extent.channels], v, x.dtype()));
     let (mean, var, inv_std) = (mean?, var?, inv_std?);
@@ -140,9 +145,14 @@ pub fn batch_norm_grad(arguments: BatchNormGrad) -> Result<BatchNormGradients> {
     let BatchNormGrad { x, dy, gamma, mean, inv_std, activation, residual } = arguments;
     let extent = extent(OP, x, &[gamma, mean, inv_std])?;
     same(OP, x, dy)?;
+    if let Some((_, y)) = activation {
+        same(OP, x, y)?;
+    }
+    if x.dtype() == DType::F32 {
+        return vector_grad(arguments);
+    }
     let mut g = naive::values(OP, dy)?;
     if let Some((activation, y)) = activation {
-        same(OP, x, y)?;
         g.iter_mut().zip(naive::values(OP, y)?).for_each(|(g, y)| *g *= slope(activation, y));
     }
     let channel = [gamma, mean, inv_std].map(|t| naive::values(OP, t));
@@ -165,14 +175,63 @@ fn apply(
     let extent = extent(op, x, &[])?;
     let [gamma, beta, mean, inv_std] = [gamma, beta, mean, inv_std].map(|t| naive::values(op, t));
     let (beta, mean) = (beta?, mean?);
-    let scale: Vec<f64> = gamma?.iter().zip(inv_std?).map(|(g, s)| g * s).collect();
-    let shift: Vec<f64> = (0..extent.channels).map(|c| beta[c] - mean[c] * scale[c]).collect();
-    let mut y = naive::norm::affine(&naive::values(op, x)?, &scale, &shift, extent);
     if let Some(residual) = residual {
         same(op, x, residual)?;
+    }
+    let scale: Vec<f64> = gamma?.iter().zip(inv_std?).map(|(g, s)| g * s).collect();
+    let shift: Vec<f64> = (0..extent.channels).map(|c| beta[c] - mean[c] * scale[c]).collect();
+    if x.dtype() == DType::F32 {
+        let rows = x.to_channels_last();
+        let residual = residual.map(|r| aligned(r, &rows)).transpose()?;
+        let residual = residual.as_ref().map(|r| r.memory()).transpose()?;
+        let [scale, shift] = [scale, shift].map(|v| v.into_iter().map(|v| v as f32).collect::<Vec<_>>());
+        let mut y = rows.empty_like();
+        vector::apply(rows.memory()?, residual, [&scale, &shift], activation, y.memory_mut()?);
+        return ordered_as(x, y);
+    }
+    let mut y = naive::norm::affine(&naive::values(op, x)?, &scale, &shift, extent);
+    if let Some(residual) = residual {
         y.iter_mut().zip(naive::values(op, residual)?).for_each(|(y, r)| *y += r);
     }
     naive::tensor_like(x, y.into_iter().map(|y| activation.apply(y)).collect())
+}
+
+fn vector_grad(arguments: BatchNormGrad) -> Result<BatchNormGradients> {
+    let BatchNormGrad { x, dy, gamma, mean, inv_std, activation, residual } = arguments;
+    let rows = x.to_channels_last();
+    let mut g = aligned(dy, &rows)?;
+    let mut through = match activation {
+        Some((activation, y)) if activation != Activation::None => Some((activation, aligned(y, &rows)?)),
+        _ => None,
+    };
+    // The gradient of the residual is wanted as a tensor anyway: then it is made once, and serves both passes.
+    if residual && let Some((activation, y)) = through.take() {
+        let dy = g;
+        g = rows.empty_like();
+        vector::through(activation, y.memory()?, dy.memory()?, g.memory_mut()?);
+    }
+    let activation = match &through {
+        Some((activation, y)) => Some((*activation, y.memory()?)),
+        None => None,
+    };
+    let [gamma, mean, inv_std] = [gamma, mean, inv_std].map(Tensor::contiguous);
+    let mut dx = rows.empty_like();
+    let (dgamma, dbeta) = vector::gradients(
+        vector::Saved { x: rows.memory()?, dy: g.memory()?, activation },
+        [gamma.memory()?, mean.memory()?, inv_std.memory()?],
+        dx.memory_mut()?,
+    );
+    Ok(BatchNormGradients {
+        dx: ordered_as(x, dx)?,
+        dgamma: Tensor::from_vec(gamma.shape(), dgamma)?,
+        dbeta: Tensor::from_vec(gamma.shape(), dbeta)?,
+        dresidual: residual.then(|| ordered_as(x, g)).transpose()?,
+    })
+}
+
+/// A channels-last result in the memory order of the input, where that is dense.
+fn ordered_as(x: &Tensor, y: Tensor) -> Result<Tensor> {
+    if x.layout().is_dense() { aligned(&y, x) } else { Ok(y) }
 }
 
 /// Derivative of an activation from its output.

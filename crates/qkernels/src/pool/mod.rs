@@ -1,7 +1,9 @@
 //! Pooling of images `[N, C, H, W]`. Results are channels-last in memory; channels-last f32 is fast.
 
+mod vector;
+
 use crate::naive;
-use qtensor::{Error, Result, Tensor};
+use qtensor::{DType, Error, Result, Tensor};
 use std::ops::Range;
 
 /// Window, steps and borders.
@@ -123,16 +125,23 @@ impl Windows {
     }
 }
 
-/// The largest value of each window and its place `row · W + column` in the input plane (i32, same shape). NaN counts as largest; of equal values
-/// the first in row-major order wins; the border never does.
+/// The largest value of each window and its place `row · W + column` in the input plane (i32, same shape). Of equal values
+/// the first in row-major order wins, but NaN wins over all and the last NaN over the others; the border never wins.
 ///
 /// # Errors
 /// See [`Windows::new`]; a type other than f32 and f64.
 pub fn max_pool2d(x: &Tensor, params: &PoolParams) -> Result<(Tensor, Tensor)> {
     let windows = Windows::new("max_pool2d", x.shape(), params)?;
+    let shape = windows.output_shape();
+    if x.dtype() == DType::F32 {
+        let mut y = Tensor::empty_channels_last(shape, DType::F32)?;
+        let mut places = Tensor::empty_channels_last(shape, DType::I32)?;
+        vector::max_pool(x.to_channels_last().memory()?, &windows, y.memory_mut()?, places.memory_mut()?);
+        return Ok((y, places));
+    }
     let (y, places) = naive::pool::max_pool(&naive::values("max_pool2d", x)?, &windows);
-    let y = naive::tensor(windows.output_shape(), y, x.dtype())?;
-    Ok((y.to_channels_last(), Tensor::from_vec(windows.output_shape(), places)?.to_channels_last()))
+    let y = naive::tensor(shape, y, x.dtype())?;
+    Ok((y.to_channels_last(), Tensor::from_vec(shape, places)?.to_channels_last()))
 }
 
 /// Gradient of [`max_pool2d`] with respect to its input of shape `x_shape`, from the places that it returned.
@@ -148,11 +157,19 @@ pub fn max_pool2d_grad(dy: &Tensor, places: &Tensor, x_shape: &[usize]) -> Resul
             format!("gradient {} and places {} for images {x_shape:?}", dy.shape(), places.shape()),
         ));
     }
-    let (gradients, size) = (naive::values(OP, dy)?, height * width);
-    let places = places.to_vec::<i32>()?;
-    if let Some(bad) = places.iter().find(|p| usize::try_from(**p).map_or(true, |p| p >= size)) {
+    let size = height * width;
+    let places = places.to_channels_last();
+    if let Some(bad) = places.memory::<i32>()?.iter().find(|p| usize::try_from(**p).map_or(true, |p| p >= size)) {
         return Err(Error::argument(OP, format!("place {bad} is outside a plane of {size}")));
     }
+    if dy.dtype() == DType::F32 {
+        let dy = dy.to_channels_last();
+        let mut dx = Tensor::empty_channels_last(x_shape, DType::F32)?;
+        let sizes = [size, dy.shape()[2] * dy.shape()[3]];
+        vector::max_pool_grad(dy.memory()?, places.memory()?, channels, sizes, dx.memory_mut()?);
+        return Ok(dx);
+    }
+    let (gradients, places) = (naive::values(OP, dy)?, places.to_vec::<i32>()?);
     let dx = naive::pool::max_pool_grad(&gradients, &places, images * channels, size);
     Ok(naive::tensor(x_shape, dx, dy.dtype())?.to_channels_last())
 }
@@ -163,6 +180,11 @@ pub fn max_pool2d_grad(dy: &Tensor, places: &Tensor, x_shape: &[usize]) -> Resul
 /// See [`Windows::new`]; a type other than f32 and f64.
 pub fn avg_pool2d(x: &Tensor, params: &PoolParams) -> Result<Tensor> {
     let windows = Windows::new("avg_pool2d", x.shape(), params)?;
+    if x.dtype() == DType::F32 {
+        let mut y = Tensor::empty_channels_last(windows.output_shape(), DType::F32)?;
+        vector::avg_pool(x.to_channels_last().memory()?, &windows, y.memory_mut()?);
+        return Ok(y);
+    }
     let y = naive::pool::avg_pool(&naive::values("avg_pool2d", x)?, &windows);
     Ok(naive::tensor(windows.output_shape(), y, x.dtype())?.to_channels_last())
 }
@@ -174,6 +196,11 @@ pub fn avg_pool2d(x: &Tensor, params: &PoolParams) -> Result<Tensor> {
 pub fn avg_pool2d_grad(dy: &Tensor, x_shape: &[usize], params: &PoolParams) -> Result<Tensor> {
     let windows = Windows::new("avg_pool2d_grad", x_shape, params)?;
     check_output("avg_pool2d_grad", dy, &windows)?;
+    if dy.dtype() == DType::F32 {
+        let mut dx = Tensor::empty_channels_last(x_shape, DType::F32)?;
+        vector::avg_pool_grad(dy.to_channels_last().memory()?, &windows, dx.memory_mut()?);
+        return Ok(dx);
+    }
     let dx = naive::pool::avg_pool_grad(&naive::values("avg_pool2d_grad", dy)?, &windows);
     Ok(naive::tensor(x_shape, dx, dy.dtype())?.to_channels_last())
 }
@@ -199,7 +226,13 @@ pub fn global_avg_pool2d_grad(dy: &Tensor, x_shape: &[usize]) -> Result<Tensor> 
     if dy.shape().dims() != [images, channels] {
         return Err(Error::shape(OP, format!("a gradient of shape {} for images {x_shape:?}", dy.shape())));
     }
-    let share = crate::elementwise::scale(dy, 1.0 / (height * width) as f64)?;
+    let share = 1.0 / (height * width) as f64;
+    if dy.dtype() == DType::F32 {
+        let mut dx = Tensor::empty_channels_last(x_shape, DType::F32)?;
+        vector::spread(dy.contiguous().memory()?, channels, height * width, share as f32, dx.memory_mut()?);
+        return Ok(dx);
+    }
+    let share = crate::elementwise::scale(dy, share)?;
     Ok(share.reshape([images, channels, 1, 1])?.expand(x_shape)?.to_channels_last())
 }
 

@@ -1,0 +1,188 @@
+//! Pooling of f32 images that are channels-last in memory: all loops run over the channels of one place.
+//!
+//! The inner loops are plain arithmetic on slices inside a kernel, where the compiler may use all its instructions.
+
+use super::Windows;
+use crate::isa::{Isa, Kernel, dispatch};
+use crate::par;
+
+/// Output values that one thread takes at a time.
+const PIECE: usize = 16 * 1024;
+
+/// Maxima and their places.
+pub(super) fn max_pool(x: &[f32], w: &Windows, y: &mut [f32], places: &mut [i32]) {
+    let row = w.output[1] * w.channels;
+    if row == 0 {
+        return;
+    }
+    let mut rows: Vec<(&mut [f32], &mut [i32])> = y.chunks_mut(row).zip(places.chunks_mut(row)).collect();
+    let together = (PIECE / row).max(1);
+    par::for_each_chunk(&mut rows, together, |i, part| {
+        for (j, (y, places)) in part.iter_mut().enumerate() {
+            let (image, index) = image_and_row(w, i * together + j);
+            dispatch(MaxRow { x: image_of(x, w, image), w, row: index, y, places });
+        }
+    });
+}
+
+fn image_and_row(w: &Windows, row: usize) -> (usize, usize) {
+    (row / w.output[0], row % w.output[0])
+}
+
+fn image_of<'a>(x: &'a [f32], w: &Windows, image: usize) -> &'a [f32] {
+    let size = w.input[0] * w.input[1] * w.channels;
+    &x[image * size..(image + 1) * size]
+}
+
+struct MaxRow<'a> {
+    x: &'a [f32],
+    w: &'a Windows,
+    row: usize,
+    y: &'a mut [f32],
+    places: &'a mut [i32],
+}
+
+impl Kernel for MaxRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let (w, channels) = (self.w, self.w.channels);
+        let rows = w.span(0, self.row);
+        let outputs = self.y.chunks_exact_mut(channels).zip(self.places.chunks_exact_mut(channels));
+        for (column, (y, places)) in outputs.enumerate() {
+            let columns = w.span(1, column);
+            y.fill(f32::NEG_INFINITY);
+            places.fill((rows.start * w.input[1] + columns.start) as i32);
+            for r in rows.clone() {
+                for c in columns.clone() {
+                    let place = r * w.input[1] + c;
+                    let x = &self.x[place * channels..(place + 1) * channels];
+                    for ((y, at), x) in y.iter_mut().zip(places.iter_mut()).zip(x) {
+                        let take = *x > *y || x.is_nan();
+                        *y = if take { *x } else { *y };
+                        *at = if take { place as i32 } else { *at };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds each gradient to the place of its maximum; all places lie inside the plane.
+pub(super) fn max_pool_grad(
+    dy: &[f32],
+    places: &[i32],
+    channels: usize,
+    [inputs, outputs]: [usize; 2],
+    dx: &mut [f32],
+) {
+    if channels * inputs == 0 {
+        return;
+    }
+    par::for_each_chunk(dx, channels * inputs, |image, dx| {
+        dx.fill(0.0);
+        let range = image * channels * outputs..(image + 1) * channels * outputs;
+        let rows = dy[range.clone()].chunks_exact(channels).zip(places[range].chunks_exact(channels));
+        for (dy, places) in rows {
+            for (c, (dy, place)) in dy.iter().zip(places).enumerate() {
+                dx[*place as usize * channels + c] += dy;
+            }
+        }
+    });
+}
+
+/// Means of the windows.
+pub(super) fn avg_pool(x: &[f32], w: &Windows, y: &mut [f32]) {
+    let row = w.output[1] * w.channels;
+    if row == 0 {
+        return;
+    }
+    let together = (PIECE / row).max(1);
+    par::for_each_chunk(y, together * row, |i, part| {
+        for (j, y) in part.chunks_exact_mut(row).enumerate() {
+            let (image, index) = image_and_row(w, i * together + j);
+            dispatch(MeanRow { x: image_of(x, w, image), w, row: index, y });
+        }
+    });
+}
+
+struct MeanRow<'a> {
+    x: &'a [f32],
+    w: &'a Windows,
+    row: usize,
+    y: &'a mut [f32],
+}
+
+impl Kernel for MeanRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let (w, channels) = (self.w, self.w.channels);
+        for (column, y) in self.y.chunks_exact_mut(channels).enumerate() {
+            y.fill(0.0);
+            for r in w.span(0, self.row) {
+                for c in w.span(1, column) {
+                    let place = r * w.input[1] + c;
+                    let x = &self.x[place * channels..(place + 1) * channels];
+                    y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+                }
+            }
+            let share = 1.0 / w.divisor(self.row, column) as f32;
+            y.iter_mut().for_each(|y| *y *= share);
+        }
+    }
+}
+
+/// Each output's gradient shared by its window.
+pub(super) fn avg_pool_grad(dy: &[f32], w: &Windows, dx: &mut [f32]) {
+    let size = w.input[0] * w.input[1] * w.channels;
+    let outputs = w.output[0] * w.output[1] * w.channels;
+    if size == 0 {
+        return;
+    }
+    par::for_each_chunk(dx, size, |image, dx| {
+        dispatch(ShareImage { dy: &dy[image * outputs..(image + 1) * outputs], w, dx });
+    });
+}
+
+struct ShareImage<'a> {
+    dy: &'a [f32],
+    w: &'a Windows,
+    dx: &'a mut [f32],
+}
+
+impl Kernel for ShareImage<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let (w, channels) = (self.w, self.w.channels);
+        self.dx.fill(0.0);
+        for (i, dy) in self.dy.chunks_exact(channels).enumerate() {
+            let (row, column) = (i / w.output[1], i % w.output[1]);
+            let share = 1.0 / w.divisor(row, column) as f32;
+            for r in w.span(0, row) {
+                for c in w.span(1, column) {
+                    let place = r * w.input[1] + c;
+                    let dx = &mut self.dx[place * channels..(place + 1) * channels];
+                    dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += dy * share);
+                }
+            }
+        }
+    }
+}
+
+/// `dy · share` at every place of each image.
+pub(super) fn spread(dy: &[f32], channels: usize, places: usize, share: f32, dx: &mut [f32]) {
+    if channels * places == 0 {
+        return;
+    }
+    par::for_each_chunk(dx, channels * places, |image, dx| {
+        let dy = &dy[image * channels..(image + 1) * channels];
+        for dx in dx.chunks_exact_mut(channels) {
+            dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx = dy * share);
+        }
+    });
+}
