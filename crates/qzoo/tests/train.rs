@@ -3,8 +3,10 @@
 use qtensor::random::{Purpose, Stream, StreamKey};
 use qzoo::checkpoint::Checkpoint;
 use qzoo::experiment::Experiment;
-use qzoo::run::{RunFolder, RunReader, RunResult};
-use qzoo::train::{End, EvaluateOptions, Evaluator, Event, Outcome, Silent, StopFlag, TrainOptions, Trainer};
+use qzoo::run::{Environment, RunFolder, RunReader, RunResult};
+use qzoo::train::{
+    End, EvaluateOptions, Evaluator, Event, Outcome, Predictor, Silent, StopFlag, TrainOptions, Trainer,
+};
 use qzoo::{Class, Error};
 use std::fs;
 use std::path::Path;
@@ -410,4 +412,72 @@ fn held_out_images_choose_the_best_epoch() {
     let values: Vec<f64> = state.history.iter().map(|r| r.validation_top1.unwrap()).collect();
     assert_eq!(best.value, values.iter().copied().fold(f64::MIN, f64::max));
     assert_eq!(best.epoch as usize - 1, values.iter().position(|v| *v == best.value).unwrap());
+}
+
+#[test]
+fn the_environment_of_every_process_is_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("run");
+    let named = |name: &str| Some(Environment { version: name.into(), ..Environment::default() });
+    let first = TrainOptions { environment: named("first"), max_time: Some(Duration::ZERO), ..options() };
+    Trainer::new(experiment(&[]), RunFolder::create_at(&path).unwrap(), first).unwrap().run(&mut Silent).unwrap();
+    let second = TrainOptions { environment: named("second"), ..resume_options() };
+    drop(Trainer::resume(RunFolder::open(&path).unwrap(), second).unwrap());
+    let environment = RunReader::open(&path).unwrap().environment().unwrap().unwrap();
+    assert_eq!((environment.version.as_str(), environment.before[0].version.as_str()), ("second", "first"));
+}
+
+#[test]
+fn a_run_that_cannot_begin_leaves_no_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("run");
+    let no_data = TrainOptions { data_root: root.path().join("nowhere"), ..options() };
+    let error = Trainer::new(experiment(&[]), RunFolder::create_at(&path).unwrap(), no_data).unwrap_err();
+    assert_eq!(error.class(), Class::Data, "{error}");
+    assert!(!path.exists());
+    let no_batches = TrainOptions { limit_batches: Some(0), ..options() };
+    assert!(Trainer::new(experiment(&[]), RunFolder::create_at(&path).unwrap(), no_batches).is_err());
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_disk_that_refuses_a_checkpoint_fails_the_run() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("run");
+    let mut trainer = Trainer::new(experiment(&[]), RunFolder::create_at(&path).unwrap(), options()).unwrap();
+    let checkpoints = path.join("checkpoints");
+    let mut spoil = |event: &Event<'_>| {
+        if matches!(event, Event::Step(step) if step.step == 2) {
+            fs::rename(&checkpoints, path.join("moved")).unwrap();
+            fs::write(&checkpoints, "in the way").unwrap();
+        }
+    };
+    let error = trainer.run(&mut spoil).unwrap_err();
+    assert_eq!(error.class(), Class::Failed);
+    assert!(error.to_string().contains("last.safetensors: cannot write"), "{error}");
+    assert_eq!(Checkpoint::load(&path.join("moved/last.safetensors")).unwrap().state.position.step, 0);
+}
+
+#[test]
+fn a_predictor_gives_what_the_evaluation_saw() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("run");
+    run(experiment(&[]), &path);
+    let predictor = Predictor::open(&path).unwrap();
+    let samples = RunReader::open(&path).unwrap().evaluation().unwrap().unwrap().samples;
+    for sample in samples {
+        // The files of a class are in the order of their names.
+        let mut names: Vec<String> = (0..28).map(|n| format!("{n}.png")).collect();
+        names.sort();
+        let (class, file) = (sample.index as usize / 28, &names[sample.index as usize % 28]);
+        assert_eq!(class, sample.label);
+        let image = data().join("squares/test").join(format!("class{class}")).join(file);
+        let prediction = predictor.predict(&image, 2).unwrap();
+        assert_eq!(prediction.guesses.len(), 2);
+        let best = &prediction.guesses[0];
+        assert_eq!((best.class, best.name.clone()), (sample.predicted, format!("class{}", sample.predicted)));
+        assert!((best.probability - sample.probability).abs() < 1e-5, "{best:?} {sample:?}");
+        assert!(best.probability >= prediction.guesses[1].probability);
+    }
+    assert_eq!(predictor.predict(&path.join("env.json"), 1).unwrap_err().class(), Class::Data);
 }

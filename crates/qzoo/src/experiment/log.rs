@@ -12,7 +12,7 @@ pub struct Log {
     pub interval_seconds: f64,
     /// Updates between two checkpoints within an epoch; 0 = at the end of every epoch only. Default 0.
     pub checkpoint_every_steps: usize,
-    /// How many `last` checkpoints are kept, 1 to 1000. Default 1.
+    /// How many earlier checkpoints are kept beside `last`, 1 to 1000. Default 1.
     pub keep: usize,
     /// Write TensorBoard events beside `metrics.jsonl`. Default true.
     pub tensorboard: bool,

@@ -67,6 +67,16 @@ impl RunFolder {
         Ok(RunFolder { path, _lock: lock })
     }
 
+    /// Gives up a run that could not begin: removes the folder if nothing was written to it.
+    pub fn abandon(self) {
+        let holds_only_the_lock =
+            fs::read_dir(&self.path).is_ok_and(|entries| entries.flatten().all(|e| e.file_name() == "lock"));
+        if holds_only_the_lock {
+            // What cannot be removed does no harm.
+            let _ = fs::remove_file(self.path.join("lock")).and_then(|()| fs::remove_dir(&self.path));
+        }
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path

@@ -32,7 +32,7 @@ pub struct StepLine {
     pub lr: f64,
     /// Global L2 norm of the gradient before clipping.
     pub grad_norm: f64,
-    /// Training images a second since the line before.
+    /// Training images a second in this process so far.
     pub images_per_s: f64,
     /// Seconds of training since the process started.
     pub seconds: f64,

@@ -1,3 +1,4 @@
+use crate::run::Environment;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,8 @@ pub struct TrainOptions {
     pub max_time: Option<Duration>,
     /// A continued run trains up to this many epochs instead of those of its experiment.
     pub epochs: Option<usize>,
+    /// Where and how the process runs, for `env.json`.
+    pub environment: Option<Environment>,
     /// Set by another thread to stop the run after the current step.
     pub stop: StopFlag,
 }

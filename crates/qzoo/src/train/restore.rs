@@ -1,8 +1,9 @@
+use super::TrainOptions;
 use super::save::{EMA, OPTIMIZER};
-use super::{TrainOptions, trainer::Trainer};
+use super::trainer::{Parts, Trainer};
 use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointFolder, Purpose};
 use crate::experiment::Experiment;
-use crate::run::RunFolder;
+use crate::run::{RunFolder, RunReader};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -20,7 +21,10 @@ impl Trainer {
             let path = folder.path().join("config.resolved.toml");
             let text = std::fs::read_to_string(&path)
                 .map_err(|e| Error::Config(format!("{}: cannot read: {e}", path.display())))?;
-            let mut trainer = Self::begin(from_toml(&text, &path)?, text, folder, options)?;
+            let experiment = from_toml(&text, &path)?;
+            let parts = Parts::open(&experiment, &options)?;
+            let mut trainer = Self::begin(experiment, text, folder, (parts, options))?;
+            trainer.note_environment()?;
             trainer.warnings.push("there is no checkpoint yet; starting from the beginning".into());
             return Ok(trainer);
         };
@@ -33,14 +37,30 @@ impl Trainer {
         let limit_batches = options.limit_batches.or(checkpoint.state.limit_batches);
         let epochs = options.epochs.or(Some(checkpoint.state.epochs as usize));
         let options = TrainOptions { limit_batches, epochs, ..options };
-        let mut trainer = Self::begin(experiment, checkpoint.state.experiment.clone(), folder, options)?;
+        let parts = Parts::open(&experiment, &options)?;
+        let mut trainer = Self::begin(experiment, checkpoint.state.experiment.clone(), folder, (parts, options))?;
         checkpoints.set_keep(trainer.experiment.log.keep);
         trainer.checkpoints = checkpoints;
         trainer.take_over(checkpoint, &path)?;
+        trainer.note_environment()?;
         for damage in loaded.damaged {
             trainer.warnings.push(format!("{damage}; going on from {} instead", path.display()));
         }
         Ok(trainer)
+    }
+
+    /// Enters this process in `env.json`, with those before it.
+    fn note_environment(&mut self) -> Result<()> {
+        let Some(environment) = self.options.environment.clone() else { return Ok(()) };
+        let entry = match RunReader::open(self.folder.path())?.environment() {
+            Ok(Some(earlier)) => environment.continuing(earlier),
+            Ok(None) => environment,
+            Err(error) => {
+                self.warnings.push(format!("{error}; it is written anew"));
+                environment
+            }
+        };
+        Ok(self.folder.write_json("env.json", &entry)?)
     }
 
     fn take_over(&mut self, checkpoint: Checkpoint, path: &Path) -> Result<()> {

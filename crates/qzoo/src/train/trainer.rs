@@ -44,15 +44,43 @@ pub struct Outcome {
     pub result: RunResult,
 }
 
+/// What an experiment is made of before anything is written.
+pub(super) struct Parts {
+    feed: Feed,
+    network: Network,
+}
+
+impl Parts {
+    pub(super) fn open(experiment: &Experiment, options: &TrainOptions) -> Result<Self> {
+        let feed = Feed::open(experiment, options)?;
+        if feed.batches_per_epoch() == 0 {
+            let message = "there are no training images, or no batches of them are allowed";
+            return Err(DataError::Argument(message.into()).into());
+        }
+        let network = Network::build(experiment, image_shape(feed.info()), feed.info().classes.len())?;
+        Ok(Parts { feed, network })
+    }
+}
+
 impl Trainer {
     /// Sets up a new run in `folder` and saves its beginning.
     ///
     /// # Errors
-    /// The data or the model cannot be had, or the disk refuses.
+    /// The data or the model cannot be had (then the folder is removed again), or the disk refuses.
     pub fn new(experiment: Experiment, folder: RunFolder, options: TrainOptions) -> Result<Self> {
+        let parts = match Parts::open(&experiment, &options) {
+            Ok(parts) => parts,
+            Err(error) => {
+                folder.abandon();
+                return Err(error);
+            }
+        };
         let text = super::restore::to_toml(&experiment)?;
+        if let Some(environment) = &options.environment {
+            folder.write_json("env.json", environment)?;
+        }
         folder.write("config.resolved.toml", &text)?;
-        Self::begin(experiment, text, folder, options)
+        Self::begin(experiment, text, folder, (parts, options))
     }
 
     /// A run without steps yet.
@@ -60,17 +88,11 @@ impl Trainer {
         experiment: Experiment,
         text: String,
         folder: RunFolder,
-        options: TrainOptions,
+        (parts, options): (Parts, TrainOptions),
     ) -> Result<Self> {
-        let feed = Feed::open(&experiment, &options)?;
-        let network = Network::build(&experiment, image_shape(feed.info()), feed.info().classes.len())?;
+        let Parts { feed, network } = parts;
         let epochs = options.epochs.unwrap_or(experiment.train.epochs) as u64;
         let steps = feed.batches_per_epoch().div_ceil(experiment.train.accumulate.max(1) as u64);
-        if steps == 0 {
-            return Err(
-                DataError::Argument("there are no training images, or no batches of them are allowed".into()).into()
-            );
-        }
         let state = State {
             purpose: Purpose::Training,
             experiment: text,
