@@ -7,10 +7,16 @@ use std::sync::OnceLock;
 
 /// The longest run of `k` that stays in registers. Longer ones are cut evenly; the parts are added in `C`.
 const LONGEST_DEPTH: usize = 640;
-/// Jobs below this many multiply-adds are not worth handing to another thread.
-const SMALLEST_JOB: usize = 1 << 19;
-/// Enough jobs to keep the threads evenly busy.
-const JOBS: usize = 32;
+/// Multiply-adds of a job that is worth handing to another thread.
+const JOB: usize = 1 << 21;
+/// Enough jobs to keep some threads evenly busy with a product of common size.
+const COMMON_JOBS: usize = 16;
+/// Multiply-adds of a job in a large product.
+const LARGE_JOB: usize = 1 << 28;
+/// Columns of a job at most, so that `C` and what is read of `A` for it do not crowd `B` out of the cache.
+const MOST_COLUMNS: usize = 256;
+/// Rows from which on it costs little that each job packs `B` for itself.
+pub(super) const MANY_ROWS: usize = 512;
 
 /// The cut of one product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,15 +53,21 @@ impl Blocking {
         let depth = even(k, LONGEST_DEPTH, 8);
         // Half of the cache for a job's columns of B; the rest for what streams through.
         let fitting = second_level_cache() / 2 / (depth * std::mem::size_of::<f32>());
-        let mut columns = even(n, (fitting / panel * panel).clamp(panel, 512), panel);
+        let mut columns = even(n, (fitting / panel * panel).clamp(panel, MOST_COLUMNS), panel);
         let mut rows = m;
-        let jobs = |rows: usize, columns: usize| m.div_ceil(rows) * n.div_ceil(columns);
-        while jobs(rows, columns) < JOBS && rows * columns * k >= 2 * SMALLEST_JOB {
-            // A narrow job reads all of A for few columns; a low one packs B again for few rows.
-            let narrow_next = columns > panel && (columns > 2 * panel || rows < 32 * tile);
-            if narrow_next {
+        let work = m.saturating_mul(n).saturating_mul(k);
+        let wanted = (work / JOB).clamp(1, COMMON_JOBS).max(work / LARGE_JOB);
+        loop {
+            let jobs = m.div_ceil(rows) * n.div_ceil(columns);
+            if jobs >= wanted {
+                break;
+            }
+            // From the cheapest cut to the dearest: low jobs share the packing of B, which must be finished before they start.
+            if rows > MANY_ROWS {
+                rows = even(rows, rows.div_ceil(2), tile);
+            } else if columns > panel {
                 columns = even(columns, columns.div_ceil(2), panel);
-            } else if rows > tile {
+            } else if rows > 2 * tile && 4 * jobs < wanted {
                 rows = even(rows, rows.div_ceil(2), tile);
             } else {
                 break;

@@ -14,6 +14,11 @@ pub(super) struct Pack<'a> {
     pub(super) panel: usize,
 }
 
+/// How far ahead of its use a source row is fetched: the hardware does not foresee the jump from row to row.
+const ROWS_AHEAD: usize = 8;
+/// The same for blocks of columns, of which there are too many at a time for the hardware to follow.
+const BLOCKS_AHEAD: usize = 4;
+
 /// Elements that `columns` columns and `depth` rows occupy when packed.
 pub(super) fn packed_length(columns: usize, depth: usize, lanes: usize) -> usize {
     columns.next_multiple_of(lanes) * depth
@@ -64,6 +69,7 @@ impl Pack<'_> {
                 for j in (0..whole).step_by(I::LANES) {
                     // SAFETY: these columns lie in the source, and their places in the panel.
                     unsafe { isa.store_at(to.add(j), isa.load_at(from.add(j))) };
+                    isa.prefetch(self.source.at(self.rows.start + k + ROWS_AHEAD, first + j));
                 }
                 if whole < columns {
                     // SAFETY: as above; only the columns that exist are read.
@@ -91,6 +97,11 @@ impl Pack<'_> {
                 let start = k.min(depth - I::LANES);
                 for j in (0..whole).step_by(I::LANES) {
                     let from = self.source.at(self.rows.start + start, first + j);
+                    for column in 0..I::LANES {
+                        isa.prefetch(
+                            self.source.at(self.rows.start + start + BLOCKS_AHEAD * I::LANES, first + j + column),
+                        );
+                    }
                     // SAFETY: LANES columns of LANES rows lie in the source and in the panel.
                     unsafe {
                         let to = panel_start.add(start * width + j);

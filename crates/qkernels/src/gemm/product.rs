@@ -1,6 +1,6 @@
 //! The product of f32 matrices: packing, jobs for the threads, and the loops around the register tiles.
 
-use super::blocking::{Blocking, Size, row_tiles};
+use super::blocking::{Blocking, MANY_ROWS, Size, row_tiles};
 use super::matrix::Matrix;
 use super::pack::{Pack, packed_length};
 use super::tile::{Epilogue, Tile, TileShape, run};
@@ -66,7 +66,7 @@ impl Kernel for Product<'_> {
 
         // Rows of A that run across cache lines are worth packing if more than one panel reads them.
         let pack_a = a.row_step == 1 && a.column_step != 1 && n > panel && k > 1;
-        let pack_b = row_jobs > 1 && blocking.rows < 512;
+        let pack_b = row_jobs > 1 && blocking.rows < MANY_ROWS / 2;
         let mut space_a = pack_a.then(|| scratch(packed_length(m, k, I::LANES)));
         let mut space_b = pack_b.then(|| scratch(packed_length(n, k, I::LANES)));
         if pack_a || pack_b {
