@@ -126,20 +126,20 @@ unsafe fn steps<I: Isa, const MR: usize, const NV: usize, const COUNT: usize>(
     sums: &mut [[I::F32; NV]; MR],
 ) {
     let mut bs = [[isa.zero(); NV]; COUNT];
-    for step in 0..COUNT {
-        for v in 0..NV {
+    for (step, row) in bs.iter_mut().enumerate() {
+        for (v, x) in row.iter_mut().enumerate() {
             // SAFETY: the caller's promise.
-            bs[step][v] = unsafe { isa.load_at(b.wrapping_add(step * tile.b_step + v * I::LANES)) };
+            *x = unsafe { isa.load_at(b.wrapping_add(step * tile.b_step + v * I::LANES)) };
         }
     }
     let at = k * tile.a_step;
     unrolled!(ROW < MR {
         let row = rows[ROW].wrapping_add(at);
-        for step in 0..COUNT {
+        for (step, b) in bs.iter().enumerate() {
             // SAFETY: the caller's promise.
             let a = isa.splat(unsafe { *row.wrapping_add(step * tile.a_step) });
             for v in 0..NV {
-                sums[ROW][v] = isa.fma(a, bs[step][v], sums[ROW][v]);
+                sums[ROW][v] = isa.fma(a, b[v], sums[ROW][v]);
             }
         }
     });
