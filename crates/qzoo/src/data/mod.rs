@@ -10,12 +10,16 @@
 //! 2. If no reader knows the format, write one file like `idx.rs` with `open(manifest, root, split) -> Dataset`, which reads through
 //!    [`Input`] so that every refusal names file and byte, and add a variant to [`manifest::Format`] and to the match in [`read_split`].
 
+mod archive;
 mod augment;
 mod batch;
 pub mod cifar;
 mod dataset;
+mod digest;
 mod error;
+mod fetch;
 pub mod folder;
+mod http;
 pub mod idx;
 mod image_file;
 mod input;
@@ -24,12 +28,16 @@ pub mod manifest;
 mod mixup;
 mod open;
 pub mod shapes;
+mod verify;
 
+pub use archive::unpack;
 pub use batch::Batch;
 pub use dataset::{Dataset, DatasetInfo, ImageShape, ImageSource, MemoryImages, Split};
 pub use error::{DataError, Result};
+pub use fetch::{Progress, fetch};
 pub use image_file::{MOST_DECODER_BYTES, MOST_FILE_BYTES, MOST_PIXELS, decode_image, read_image, resize_planes};
 pub use input::Input;
 pub use loader::{Batches, Loader, LoaderOptions};
 pub use manifest::Manifest;
 pub use open::{Splits, data_root, open, open_test, read_split};
+pub use verify::{FileReport, FileState, Listing, Presence, Verification, list, presence, verify};

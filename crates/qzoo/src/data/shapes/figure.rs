@@ -1,6 +1,9 @@
-use super::canvas::{Canvas, Colour, SIDE};
+use super::canvas::{Canvas, Colour, SIDE, length};
 use qtensor::random::Stream;
-use std::f32::consts::{FRAC_PI_2, PI, TAU};
+use std::f32::consts::{PI, TAU};
+
+/// Directions in which the sides of an equilateral triangle face.
+const TRIANGLE: [[f32; 2]; 3] = [[0.0, -1.0], [0.866_025_4, 0.5], [-0.866_025_4, 0.5]];
 
 /// A shape or a patch of texture at a place, of a size, at an angle.
 pub(super) struct Figure {
@@ -44,7 +47,7 @@ impl Figure {
         // Nine points of every pixel are looked at.
         const STEPS: [f32; 3] = [-1.0 / 3.0, 0.0, 1.0 / 3.0];
         canvas.paint(|x, y| {
-            if (x - self.centre[0]).hypot(y - self.centre[1]) > 1.6 * self.radius {
+            if length(x - self.centre[0], y - self.centre[1]) > 1.6 * self.radius {
                 return None;
             }
             let (mut inside, mut second) = (0.0f32, 0.0f32);
@@ -74,26 +77,27 @@ impl Figure {
     }
 
     fn shape(&self, u: f32, v: f32) -> bool {
-        let r = u.hypot(v);
+        let r = length(u, v);
         match self.class {
             0 => r < 0.9,
             1 => (0.55..0.97).contains(&r),
             2 => u.abs().max(v.abs()) < 0.8,
-            3 => [-FRAC_PI_2, PI / 6.0, 5.0 * PI / 6.0].iter().all(|a| u * a.cos() + v * a.sin() < 0.55),
+            3 => TRIANGLE.iter().all(|[x, y]| u * x + v * y < 0.55),
             4 => r < star_radius(v.atan2(u)),
             5 => u.abs().min(v.abs()) < 0.28 && u.abs().max(v.abs()) < 1.0,
-            _ => r < 0.97 && (u - 0.5).hypot(v) > 0.72,
+            _ => r < 0.97 && length(u - 0.5, v) > 0.72,
         }
     }
 
     /// Whether a point is in the patch, and whether it has the second colour.
     fn texture(&self, u: f32, v: f32) -> (bool, bool) {
-        let inside = if self.square_patch { u.abs().max(v.abs()) < 0.82 } else { u.hypot(v) < 0.95 };
+        let inside = if self.square_patch { u.abs().max(v.abs()) < 0.82 } else { length(u, v) < 0.95 };
         let [a, b] = [u * self.radius / self.period + self.phase[0], v * self.radius / self.period + self.phase[1]];
+        let [a, b] = [a - a.floor(), b - b.floor()];
         let mark = match self.class {
-            7 => a.rem_euclid(1.0) < 0.5,
-            8 => (a.rem_euclid(1.0) < 0.5) != (b.rem_euclid(1.0) < 0.5),
-            _ => (a.rem_euclid(1.0) - 0.5).hypot(b.rem_euclid(1.0) - 0.5) < 0.32,
+            7 => a < 0.5,
+            8 => (a < 0.5) != (b < 0.5),
+            _ => length(a - 0.5, b - 0.5) < 0.32,
         };
         (inside, mark)
     }
