@@ -1,0 +1,276 @@
+//! The command line's grammar.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Trains, evaluates and inspects neural networks on CPUs.
+#[derive(Parser, Debug)]
+#[command(name = "quartz", version, about, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Threads that kernels use [default: one for each core]
+    #[arg(long, global = true, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Train an experiment
+    Train(Train),
+    /// Measure the accuracy of a run or a checkpoint on the test set
+    Eval(Eval),
+    /// Classify images
+    Predict(Predict),
+    /// Show a model layer by layer: output shape, parameters, MACs, activation bytes
+    Summary(Summary),
+    /// Write the HTML report of a run anew
+    Report(Report),
+    /// List what an experiment file may name
+    List(List),
+    /// List, fetch or verify data sets
+    Data(DataCommand),
+    /// Show what this machine offers: CPU, instruction sets, threads, peak, data
+    Doctor(Doctor),
+    /// Measure kernels and whole steps
+    Bench(Bench),
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (1..=1024).contains(&n) => Ok(n),
+        _ => Err("a whole number from 1 to 1024 is needed".into()),
+    }
+}
+
+/// Where data sets lie, for every command that needs them.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct DataRoot {
+    /// Folder that holds the data sets [default: $QUARTZ_DATA, else datasets/data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  quartz train experiments/quickstart.toml
+  quartz train experiments/cifar_resnet_short.toml --data ~/data --set optim.lr=0.05
+  quartz train --resume runs/quickstart-1")]
+pub(crate) struct Train {
+    /// The experiment file
+    #[arg(value_name = "EXPERIMENT", required_unless_present = "resume")]
+    pub(crate) experiment: Option<PathBuf>,
+    /// Set a key of the experiment, as in optim.lr=0.05 (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    #[command(flatten)]
+    pub(crate) root: DataRoot,
+    /// Folder of the run [default: runs/NAME-N]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Seed of every random choice; overrides the experiment's
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Epochs to train; overrides the experiment's
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<u64>,
+    /// Go on with a run exactly where it stopped; without a folder, the newest run of the experiment
+    #[arg(long, value_name = "RUN", num_args = 0..=1)]
+    #[allow(clippy::option_option)]
+    pub(crate) resume: Option<Option<PathBuf>>,
+    /// Check the experiment and build the model, but do not train
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Stop every epoch after this many batches
+    #[arg(long, value_name = "N")]
+    pub(crate) limit_batches: Option<u64>,
+    /// Stop and save after this many minutes
+    #[arg(long, value_name = "MINUTES")]
+    pub(crate) max_time: Option<f64>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// What a command prints.
+#[derive(Args, Debug, Clone, Copy)]
+pub(crate) struct Output {
+    /// Print one JSON object with the result on stdout at the end
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print nothing but warnings, errors and the result
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Eval {
+    /// A run's folder (its best checkpoint is taken) or a checkpoint file
+    #[arg(value_name = "RUN|CHECKPOINT")]
+    pub(crate) run: PathBuf,
+    #[command(flatten)]
+    pub(crate) root: DataRoot,
+    /// Stop after this many batches
+    #[arg(long, value_name = "N")]
+    pub(crate) limit_batches: Option<u64>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Predict {
+    /// A run's folder (its best checkpoint is taken) or a checkpoint file
+    #[arg(value_name = "RUN|CHECKPOINT")]
+    pub(crate) run: PathBuf,
+    /// PNG or JPEG images
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<PathBuf>,
+    /// How many classes to show for each image
+    #[arg(long, value_name = "K", default_value_t = 3)]
+    pub(crate) topk: usize,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Summary {
+    /// The experiment file
+    #[arg(value_name = "EXPERIMENT")]
+    pub(crate) experiment: PathBuf,
+    /// Set a key of the experiment (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    #[command(flatten)]
+    pub(crate) root: DataRoot,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Report {
+    /// A run's folder
+    #[arg(value_name = "RUN")]
+    pub(crate) run: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// What to list
+    #[arg(value_enum)]
+    pub(crate) what: Listed,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub(crate) enum Listed {
+    Models,
+    Datasets,
+    Optimizers,
+    Schedules,
+    Initializers,
+    Activations,
+    Modes,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DataCommand {
+    #[command(subcommand)]
+    pub(crate) action: DataAction,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum DataAction {
+    /// List the data sets that are known, and which of them are here
+    List(DataRoot),
+    /// Download a data set from its official address
+    Fetch(DataName),
+    /// Check the files of a data set
+    Verify(DataName),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DataName {
+    /// The data set, as `data list` names it
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) root: DataRoot,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) root: DataRoot,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  quartz bench gemm conv --json --threads 2
+  quartz bench conv --shape 128,16,16,32,3,1,1,1     # n,c,k,hw,kernel,stride,pad,groups
+  quartz bench gemm --shape 64,576,16384             # m,k,n")]
+pub(crate) struct Bench {
+    /// What to measure [default: all but peak]
+    #[arg(value_enum)]
+    pub(crate) what: Vec<Benchmark>,
+    /// Measure this shape instead of the standard ones (repeatable): m,k,n for gemm; n,c,k,hw,kernel,stride,pad,groups for conv; n,i,o for linear
+    #[arg(long = "shape", value_name = "N,N,…", value_parser = shape)]
+    pub(crate) shapes: Vec<Shape>,
+    /// Timed repetitions, of which the median counts
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeat: u32,
+    /// Print JSON lines on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The numbers of a `--shape`.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape(pub(crate) Vec<usize>);
+
+fn shape(text: &str) -> Result<Shape, String> {
+    let numbers: Result<Vec<usize>, _> = text.split(',').map(|number| number.trim().parse()).collect();
+    match numbers {
+        Ok(numbers) if matches!(numbers.len(), 3 | 8) => Ok(Shape(numbers)),
+        _ => Err("three or eight whole numbers separated by commas are needed".into()),
+    }
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Benchmark {
+    /// f32 matrix products
+    Gemm,
+    /// f32 convolutions, forward and both gradients
+    Conv,
+    /// fully connected layers, forward and both gradients
+    Linear,
+    /// whole networks, forward only
+    Infer,
+    /// whole training steps
+    Train,
+    /// peak memory of a training step
+    Memory,
+    /// fused-multiply-add peak of this machine
+    Peak,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn resume_stands_with_and_without_a_run() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(parse("quartz train x.toml --resume").is_ok());
+        assert!(parse("quartz train --resume runs/x-1").is_ok());
+        assert!(parse("quartz train").is_err());
+    }
+}

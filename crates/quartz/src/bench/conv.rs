@@ -1,0 +1,67 @@
+//! Convolutions: the forward pass, and both gradients together.
+
+use super::{Bencher, gemm::normal};
+use crate::failure::Failure;
+use qkernels::conv::{Conv2dParams, conv2d, conv2d_input_grad, conv2d_weight_grad};
+use qkernels::Activation;
+use serde::Serialize;
+
+/// Batch, input channels, output channels, height = width, kernel, stride, padding, groups.
+const STANDARD: [[usize; 8]; 12] = [
+    [128, 3, 16, 32, 3, 1, 1, 1],
+    [128, 16, 16, 32, 3, 1, 1, 1],
+    [128, 16, 32, 32, 3, 2, 1, 1],
+    [128, 32, 32, 16, 3, 1, 1, 1],
+    [128, 64, 64, 8, 3, 1, 1, 1],
+    [64, 64, 64, 32, 3, 1, 1, 1],
+    [64, 128, 128, 16, 3, 1, 1, 1],
+    [64, 256, 256, 8, 3, 1, 1, 1],
+    [64, 512, 512, 4, 3, 1, 1, 1],
+    [128, 64, 128, 16, 1, 2, 0, 1],
+    [64, 128, 128, 16, 3, 1, 1, 128],
+    [8, 64, 64, 56, 3, 1, 1, 1],
+];
+
+#[derive(Serialize)]
+struct Key {
+    bench: &'static str,
+    n: usize,
+    c: usize,
+    k: usize,
+    hw: usize,
+    kernel: usize,
+    stride: usize,
+    pad: usize,
+    groups: usize,
+}
+
+/// A row for each shape; the standard ones where none is given.
+pub(super) fn run(bencher: &Bencher, shapes: &[[usize; 8]]) -> Result<(), Failure> {
+    let shapes = if shapes.is_empty() { &STANDARD[..] } else { shapes };
+    for &[n, c, k, hw, kernel, stride, pad, groups] in shapes {
+        if groups == 0 || stride == 0 || c % groups != 0 || k % groups != 0 {
+            return Err(Failure::usage(format!("--shape: {c} and {k} channels do not fit {groups} groups and stride {stride}")));
+        }
+        let params = Conv2dParams { stride: [stride; 2], padding: [pad; 2], dilation: [1; 2], groups };
+        let x = normal([n, c, hw, hw])?.to_channels_last();
+        let w = normal([k, c / groups, kernel, kernel])?;
+        let y = conv2d(&x, &w, None, &params, Activation::None)?;
+        let dy = normal(y.shape())?.to_channels_last();
+        let forward = bencher.time(|| conv2d(&x, &w, None, &params, Activation::None).map(drop))?;
+        let backward = bencher.time(|| {
+            conv2d_input_grad(&dy, &w, x.shape(), &params)?;
+            conv2d_weight_grad(&x, &dy, w.shape(), &params).map(drop)
+        })?;
+        let gflop = 2.0 * (y.numel() * (c / groups) * kernel * kernel) as f64 / 1e9;
+        let measured = [
+            ("fwd_seconds", forward),
+            ("fwd_gflops", gflop / forward),
+            ("fwd_of_peak", bencher.of_peak(gflop / forward)),
+            ("bwd_seconds", backward),
+            ("bwd_gflops", 2.0 * gflop / backward),
+            ("bwd_of_peak", bencher.of_peak(2.0 * gflop / backward)),
+        ];
+        bencher.row(Key { bench: "conv_f32", n, c, k, hw, kernel, stride, pad, groups }, &measured)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! How a command can fail, and the exit code that says so.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// An error with the exit code that scripts see.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn new(code: u8, message: impl Into<String>) -> Self {
+        Failure { code, message: message.into() }
+    }
+
+    /// The run failed (exit 1).
+    pub(crate) fn run(message: impl Into<String>) -> Self {
+        Self::new(1, message)
+    }
+
+    /// The command line or the experiment is wrong (exit 2).
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(2, message)
+    }
+
+    /// Data are missing or damaged (exit 3).
+    pub(crate) fn data(message: impl Into<String>) -> Self {
+        Self::new(3, message)
+    }
+
+    /// A checkpoint or model file cannot be used (exit 4).
+    pub(crate) fn checkpoint(message: impl Into<String>) -> Self {
+        Self::new(4, message)
+    }
+
+    /// The training diverged (exit 5).
+    pub(crate) fn diverged(message: impl Into<String>) -> Self {
+        Self::new(5, message)
+    }
+
+    /// A signal ended the run after it was saved (exit 128 + the signal's number).
+    pub(crate) fn signal(number: u8, message: impl Into<String>) -> Self {
+        Self::new(128 + number, message)
+    }
+
+    /// The exit code.
+    pub(crate) fn code(&self) -> ExitCode {
+        ExitCode::from(self.code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// An error and its causes, one a line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let line = error.to_string();
+        if !text.contains(&line) {
+            text.push_str("\n  caused by: ");
+            text.push_str(&line);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+macro_rules! failure_from {
+    ($($error:ty => $class:ident),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Failure::$class(chain(&error))
+            }
+        }
+    )*};
+}
+failure_from!(qtensor::Error => run, serde_json::Error => run, std::io::Error => run);
