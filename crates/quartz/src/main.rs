@@ -1,2 +1,45 @@
-//! The command line.
-fn main() {}
+//! The command line of the Quartz engine.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod bench;
+mod commands;
+mod failure;
+mod format;
+mod progress;
+mod report;
+
+use args::{Cli, Command};
+use clap::Parser;
+use failure::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            anstream::eprintln!("error: {failure}");
+            failure.code()
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    if let Some(threads) = cli.threads {
+        qkernels::par::set_threads(threads)?;
+    }
+    qkernels::isa::chosen().map_err(|error| Failure::usage(error.to_string()))?;
+    match &cli.command {
+        Command::Train(arguments) => commands::train::run(arguments),
+        Command::Eval(arguments) => commands::eval::run(arguments),
+        Command::Predict(arguments) => commands::predict::run(arguments),
+        Command::Summary(arguments) => commands::summary::run(arguments),
+        Command::Report(arguments) => commands::report::run(arguments),
+        Command::List(arguments) => commands::list::run(arguments),
+        Command::Data(arguments) => commands::data::run(arguments),
+        Command::Doctor(arguments) => commands::doctor::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
+    }
+}

@@ -1,0 +1,10 @@
+//! One file a command.
+
+pub(crate) mod data;
+pub(crate) mod doctor;
+pub(crate) mod eval;
+pub(crate) mod list;
+pub(crate) mod predict;
+pub(crate) mod report;
+pub(crate) mod summary;
+pub(crate) mod train;

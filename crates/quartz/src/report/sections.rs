@@ -1,0 +1,184 @@
+//! The parts of the report, each from one file of the run.
+
+use super::html::{bar, escape, figure, table};
+use super::plots::{Labels, Series, confusion, curves};
+use super::ImageSource;
+use crate::format::{bytes, count, percent, seconds};
+use base64::Engine as _;
+use qzoo::run::{Environment, EvaluationReport, Metrics, Profile, RunResult};
+
+pub(super) fn heading(name: &str, environment: Option<&Environment>) -> String {
+    let about = environment.map_or_else(String::new, |e| {
+        let cpu = e.cpu.as_deref().unwrap_or("unknown CPU");
+        format!("{} · {} threads · {} · seed {} · {}", cpu, e.threads, e.isa, e.seed, e.started)
+    });
+    format!("<h1>{}</h1><div class=\"dim\">{}</div>\n", escape(name), escape(&about))
+}
+
+pub(super) fn tiles(result: Option<&RunResult>, metrics: &Metrics, evaluation: Option<&EvaluationReport>) -> String {
+    let mut tiles: Vec<(&str, String)> = Vec::new();
+    if let Some(top1) = result.and_then(|r| r.best_top1) {
+        tiles.push(("best test accuracy", percent(top1)));
+    }
+    if let Some(evaluation) = evaluation {
+        tiles.push(("top-5 accuracy", percent(evaluation.top5)));
+        tiles.push(("test loss", format!("{:.4}", evaluation.loss)));
+    }
+    tiles.push(("epochs", count(metrics.epochs.len() as u64)));
+    if let Some(result) = result {
+        tiles.push(("training speed", format!("{} images/s", count(result.images_per_s.round() as u64))));
+        tiles.push(("peak tensor memory", bytes(result.peak_bytes)));
+        tiles.push(("time", seconds(result.seconds)));
+    }
+    let tile = |(name, value): &(&str, String)| format!("<div class=\"tile\"><b>{}</b><span class=\"dim\">{name}</span></div>", escape(value));
+    format!("<div class=\"tiles\">{}</div>\n", tiles.iter().map(tile).collect::<String>())
+}
+
+pub(super) fn charts(metrics: &Metrics) -> String {
+    let first = metrics.epochs.first();
+    let steps_per_epoch = first.map_or(0.0, |e| e.record.step as f64 / e.record.epoch.max(1) as f64);
+    let at = |step: u64| if steps_per_epoch > 0.0 { step as f64 / steps_per_epoch } else { step as f64 };
+    let by_epoch = |name, value: &dyn Fn(&qzoo::checkpoint::EpochRecord) -> Option<f64>| Series {
+        name,
+        points: metrics.epochs.iter().filter_map(|e| Some((e.record.epoch as f64, value(&e.record)?))).collect(),
+        faint: false,
+    };
+    let by_step = |name, value: &dyn Fn(&qzoo::run::StepLine) -> f64, faint| Series {
+        name,
+        points: metrics.steps.iter().map(|s| (at(s.step), value(s))).collect(),
+        faint,
+    };
+    let x = if steps_per_epoch > 0.0 { "epoch" } else { "step" };
+    let charts = [
+        (
+            "Loss: mean of the training epoch, and on the test images",
+            curves(
+                &[by_epoch("training", &|e| Some(e.train_loss)), by_epoch("test", &|e| Some(e.test_loss))],
+                &Labels { x, y: "loss", percent: false },
+            ),
+        ),
+        (
+            "Top-1 accuracy",
+            curves(
+                &[by_epoch("training", &|e| Some(e.train_top1)), by_epoch("test", &|e| Some(e.test_top1))],
+                &Labels { x, y: "accuracy", percent: true },
+            ),
+        ),
+        ("Learning rate", curves(&[by_step("learning rate", &|s| s.lr, false)], &Labels { x, y: "learning rate", percent: false })),
+        (
+            "Loss of single steps, and norm of their gradients",
+            curves(
+                &[by_step("step loss", &|s| s.step_loss, false), by_step("gradient norm", &|s| s.grad_norm, false)],
+                &Labels { x, y: "", percent: false },
+            ),
+        ),
+    ];
+    let figures: String = charts.into_iter().filter_map(|(caption, svg)| svg.map(|svg| figure(&svg, caption))).collect();
+    if figures.is_empty() { figures } else { format!("<div class=\"charts\">{figures}</div>") }
+}
+
+pub(super) fn classes(evaluation: &EvaluationReport) -> String {
+    let names: Vec<String> = evaluation.classes.iter().map(|class| class.name.clone()).collect();
+    let matrix = figure(&confusion(&evaluation.confusion, &names), "Rows: true class. Columns: answer. Shade: share of the row.");
+    let share = |value: Option<f64>| value.map_or_else(|| "–".into(), |v| bar(&percent(v), v));
+    let rows: Vec<Vec<String>> = evaluation
+        .classes
+        .iter()
+        .map(|class| vec![escape(&class.name), count(class.images), share(class.recall), share(class.precision)])
+        .collect();
+    format!("<div class=\"charts\">{matrix}{}</div>", table(&["class", "images", "recognised", "precision"], &rows))
+}
+
+pub(super) fn samples(evaluation: &EvaluationReport, images: &ImageSource<'_>) -> String {
+    let name = |class: usize| evaluation.classes.get(class).map_or_else(|| class.to_string(), |c| escape(&c.name));
+    let mut cards = String::new();
+    for sample in &evaluation.samples {
+        let Some(png) = images(&evaluation.split, sample.index) else { continue };
+        let data = base64::engine::general_purpose::STANDARD.encode(png);
+        let wrong = sample.label != sample.predicted;
+        let truth = if wrong { format!("<br>really {} ({})", name(sample.label), percent(sample.label_probability)) } else { String::new() };
+        cards += &format!(
+            "<div class=\"sample{}\"><img alt=\"image {}\" src=\"data:image/png;base64,{data}\"><b>{}</b> {}{truth}</div>",
+            if wrong { " wrong" } else { "" },
+            sample.index,
+            name(sample.predicted),
+            percent(sample.probability),
+        );
+    }
+    if cards.is_empty() { cards } else { format!("<div class=\"samples\">{cards}</div>") }
+}
+
+pub(super) fn layers(profile: &Profile) -> String {
+    let most = |value: &dyn Fn(&qzoo::run::LayerCost) -> f64| profile.layers.iter().map(value).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
+    let time = most(&|l| l.forward_seconds.max(l.backward_seconds));
+    let memory = most(&|l| l.retained_bytes as f64);
+    let rows: Vec<Vec<String>> = profile
+        .layers
+        .iter()
+        .map(|layer| {
+            vec![
+                escape(&layer.name),
+                bar(&seconds(layer.forward_seconds), layer.forward_seconds / time),
+                bar(&seconds(layer.backward_seconds), layer.backward_seconds / time),
+                bar(&bytes(layer.retained_bytes), layer.retained_bytes as f64 / memory),
+            ]
+        })
+        .collect();
+    let about = format!(
+        "One step of {} images: {} forward, {} backward, {} update; {} kept for the backward pass, {} at the peak.",
+        profile.batch,
+        seconds(profile.forward_seconds),
+        seconds(profile.backward_seconds),
+        seconds(profile.update_seconds),
+        bytes(profile.retained_bytes),
+        bytes(profile.peak_bytes)
+    );
+    format!("<p class=\"dim\">{}</p>{}", escape(&about), table(&["layer", "forward", "backward", "kept for backward"], &rows))
+}
+
+pub(super) fn epochs(metrics: &Metrics) -> String {
+    let rows: Vec<Vec<String>> = metrics
+        .epochs
+        .iter()
+        .map(|line| {
+            let e = &line.record;
+            vec![
+                e.epoch.to_string(),
+                format!("{:.4}", e.train_loss),
+                percent(e.train_top1),
+                format!("{:.4}", e.test_loss),
+                percent(e.test_top1),
+                format!("{:.0}", line.images_per_s),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let head = ["epoch", "training loss", "training accuracy", "test loss", "test accuracy", "images/s"];
+    format!("<details{}><summary>{} epochs</summary>{}</details>", if rows.len() <= 12 { " open" } else { "" }, rows.len(), table(&head, &rows))
+}
+
+pub(super) fn experiment(toml: &str) -> String {
+    format!("<pre>{}</pre>", escape(toml))
+}
+
+pub(super) fn environment(environment: &Environment) -> String {
+    let git = environment.git.as_ref().map_or_else(
+        || "–".into(),
+        |git| format!("{}{}", git.revision, if git.dirty { ", with local changes" } else { "" }),
+    );
+    let rows = [
+        ("version", environment.version.clone()),
+        ("revision", git),
+        ("processor", environment.cpu.clone().unwrap_or_else(|| "–".into())),
+        ("platform", environment.platform.clone()),
+        ("instruction set", environment.isa.clone()),
+        ("threads", environment.threads.to_string()),
+        ("command", environment.arguments.join(" ")),
+        ("started", environment.started.clone()),
+        ("continued", format!("{} times", environment.before.len())),
+    ];
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, value)| vec![name.to_string(), escape(&value)]).collect();
+    table(&["", ""], &rows)
+}
