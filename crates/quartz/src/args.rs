@@ -152,6 +152,8 @@ pub(crate) struct Report {
     /// A run's folder
     #[arg(value_name = "RUN")]
     pub(crate) run: PathBuf,
+    #[command(flatten)]
+    pub(crate) root: DataRoot,
 }
 
 #[derive(Args, Debug)]
@@ -250,8 +252,6 @@ pub(crate) enum Benchmark {
     Infer,
     /// whole training steps
     Train,
-    /// peak memory of a training step
-    Memory,
     /// fused-multiply-add peak of this machine
     Peak,
 }

@@ -25,21 +25,6 @@ impl Failure {
         Self::new(2, message)
     }
 
-    /// Data are missing or damaged (exit 3).
-    pub(crate) fn data(message: impl Into<String>) -> Self {
-        Self::new(3, message)
-    }
-
-    /// A checkpoint or model file cannot be used (exit 4).
-    pub(crate) fn checkpoint(message: impl Into<String>) -> Self {
-        Self::new(4, message)
-    }
-
-    /// The training diverged (exit 5).
-    pub(crate) fn diverged(message: impl Into<String>) -> Self {
-        Self::new(5, message)
-    }
-
     /// A signal ended the run after it was saved (exit 128 + the signal's number).
     pub(crate) fn signal(number: u8, message: impl Into<String>) -> Self {
         Self::new(128 + number, message)
@@ -72,13 +57,31 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-macro_rules! failure_from {
-    ($($error:ty => $class:ident),*) => {$(
+impl From<qzoo::Error> for Failure {
+    fn from(error: qzoo::Error) -> Self {
+        Failure::new(error.class().exit_code(), chain(&error))
+    }
+}
+
+/// Everything that the zoo's parts return takes the zoo's own classes.
+macro_rules! through_zoo {
+    ($($error:ty),*) => {$(
         impl From<$error> for Failure {
             fn from(error: $error) -> Self {
-                Failure::$class(chain(&error))
+                qzoo::Error::from(error).into()
             }
         }
     )*};
 }
-failure_from!(qtensor::Error => run, serde_json::Error => run, std::io::Error => run);
+through_zoo!(qzoo::experiment::Diagnostics, qzoo::run::RunError, qzoo::data::DataError, qgraph::Error, qtensor::Error);
+
+macro_rules! run_failed {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Failure::run(chain(&error))
+            }
+        }
+    )*};
+}
+run_failed!(serde_json::Error, std::io::Error);

@@ -29,6 +29,13 @@ impl Progress {
         Progress { bar, quiet, interval, last_line: Instant::now() }
     }
 
+    /// Takes the bar away.
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
     fn say(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| anstream::eprintln!("{text}")),
@@ -103,9 +110,7 @@ impl Observer for Progress {
                 None => anstream::eprintln!("warning: {text}"),
             },
             Event::Finished(result) => {
-                if let Some(bar) = &self.bar {
-                    bar.finish_and_clear();
-                }
+                self.clear();
                 self.say(&format!(
                     "{} epochs in {}, {} images/s, peak tensor memory {}",
                     result.epochs,

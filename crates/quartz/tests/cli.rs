@@ -32,7 +32,7 @@ fn train_eval_predict_report() {
     let image = folder.path().join("image.png");
     image::RgbImage::from_fn(40, 40, |x, y| image::Rgb([x as u8 * 6, y as u8 * 6, 90])).save(&image).unwrap();
     let predicted = json(&finish(quartz().args(["predict", "--json", "--topk", "2"]).arg(&run).arg(&image), 0));
-    assert_eq!(predicted["images"][0]["classes"].as_array().unwrap().len(), 2);
+    assert_eq!(predicted["images"][0]["guesses"].as_array().unwrap().len(), 2);
 
     // A run is never overwritten.
     let again = finish(quartz().args(["train", "--out"]).arg(&run).arg(&experiment), 1);

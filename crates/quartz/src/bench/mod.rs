@@ -61,7 +61,7 @@ fn line(row: &Map<String, Value>) -> String {
 pub(crate) fn run(arguments: &Bench) -> Result<(), Failure> {
     let standard = [Benchmark::Gemm, Benchmark::Conv, Benchmark::Linear, Benchmark::Infer, Benchmark::Train];
     let what = if arguments.what.is_empty() { &standard[..] } else { &arguments.what[..] };
-    let peak_gflops = qkernels::peak::gflops(qkernels::par::threads());
+    let peak_gflops = qkernels::peak::multiply_add_peak(qkernels::par::threads())?;
     let bencher = Bencher { json: arguments.json, repeat: arguments.repeat, peak_gflops };
     let environment = serde_json::json!({
         "bench": "environment",
@@ -78,7 +78,6 @@ pub(crate) fn run(arguments: &Bench) -> Result<(), Failure> {
             Benchmark::Linear => linear::run(&bencher, &of_length::<3>(shapes))?,
             Benchmark::Infer => steps::infer(&bencher)?,
             Benchmark::Train => steps::train(&bencher)?,
-            Benchmark::Memory => steps::memory(&bencher)?,
             Benchmark::Peak => {
                 let key = serde_json::json!({"bench": "peak", "threads": qkernels::par::threads()});
                 bencher.row(key, &[("gflops", peak_gflops)])?;

@@ -6,5 +6,6 @@ pub(crate) mod eval;
 pub(crate) mod list;
 pub(crate) mod predict;
 pub(crate) mod report;
+pub(crate) mod signals;
 pub(crate) mod summary;
 pub(crate) mod train;

@@ -5,8 +5,10 @@ mod plots;
 mod sections;
 
 use crate::failure::Failure;
+use qzoo::data::{Dataset, Splits, data_root};
+use qzoo::experiment::Experiment;
 use qzoo::run::RunReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Gives the PNG bytes of an image of a split (`test` or `validation`) by its position, where the data are at hand.
 pub(crate) type ImageSource<'a> = dyn Fn(&str, u64) -> Option<Vec<u8>> + 'a;
@@ -39,4 +41,38 @@ fn render(run: &RunReader, images: &ImageSource<'_>) -> Result<String, Failure> 
         body += &html::section("Environment", &sections::environment(environment));
     }
     Ok(html::page(&name, &body))
+}
+
+/// As [`write`], with the sample images from the data set where it is at hand; without them the samples are left out.
+pub(crate) fn write_with_images(run: &RunReader, data: Option<&Path>) -> Result<PathBuf, Failure> {
+    let splits = open_splits(run, data);
+    let image = |split: &str, index: u64| {
+        let splits = splits.as_ref()?;
+        let dataset = if split == "validation" { splits.validation.as_ref()? } else { &splits.test };
+        png(dataset, usize::try_from(index).ok()?)
+    };
+    write(run, &image)
+}
+
+fn open_splits(run: &RunReader, data: Option<&Path>) -> Option<Splits> {
+    let text = run.experiment().ok()?;
+    let experiment = Experiment::parse(&text, "config.resolved.toml", &[]).ok()?;
+    qzoo::data::open(&experiment.data, &data_root(data), experiment.seed).ok()
+}
+
+/// An image of a data set as the bytes of a PNG file.
+fn png(dataset: &Dataset, index: usize) -> Option<Vec<u8>> {
+    if index >= dataset.len() {
+        return None;
+    }
+    let (shape, mut scratch) = (dataset.info().shape, Vec::new());
+    let planes = dataset.image(index, &mut scratch).ok()?;
+    let (width, height) = (u32::try_from(shape.width).ok()?, u32::try_from(shape.height).ok()?);
+    let pixel = |x: u32, y: u32, channel: usize| {
+        planes.get(channel.min(shape.channels - 1) * shape.plane() + y as usize * shape.width + x as usize).copied().unwrap_or(0)
+    };
+    let picture = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([0, 1, 2].map(|channel| pixel(x, y, channel))));
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Png).ok()?;
+    Some(bytes.into_inner())
 }

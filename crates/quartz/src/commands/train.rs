@@ -1,0 +1,136 @@
+//! `train`: an experiment from its file, or a run from where it stopped.
+
+use crate::args::Train;
+use crate::commands::signals;
+use crate::failure::Failure;
+use crate::progress::Progress;
+use qzoo::experiment::{Experiment, Override};
+use qzoo::run::{Environment, RunFolder, RunReader, Surroundings, latest};
+use qzoo::train::{End, TrainOptions, Trainer};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where runs go that are given no folder.
+const RUNS: &str = "runs";
+
+/// Trains, then writes the report and prints the totals.
+pub(crate) fn run(arguments: &Train) -> Result<(), Failure> {
+    let experiment = match &arguments.experiment {
+        Some(path) => Some(load(arguments, path)?),
+        None => None,
+    };
+    if arguments.check {
+        let Some(experiment) = &experiment else {
+            return Err(Failure::usage("--check needs an experiment file"));
+        };
+        return check(experiment, arguments);
+    }
+    let stop = signals::stop_flag()?;
+    let options = TrainOptions {
+        data_root: qzoo::data::data_root(arguments.root.data.as_deref()),
+        limit_batches: arguments.limit_batches,
+        max_time: max_time(arguments.max_time)?,
+        epochs: arguments.epochs.map(|epochs| epochs as usize),
+        stop: stop.flag.clone(),
+    };
+    let mut trainer = match (&arguments.resume, experiment) {
+        (Some(run), experiment) => resume(run.as_deref(), experiment.as_ref(), arguments, options)?,
+        (None, Some(experiment)) => start(experiment, arguments, options)?,
+        (None, None) => return Err(Failure::usage("an experiment file or --resume RUN is needed")),
+    };
+    let interval = Duration::from_secs_f64(trainer.experiment().log.interval_seconds.clamp(0.1, 86_400.0));
+    let outcome = trainer.run(&mut Progress::new(arguments.output.quiet, interval))?;
+    let path = trainer.folder().path().to_path_buf();
+    drop(trainer);
+    let report = crate::report::write_with_images(&RunReader::open(&path)?, arguments.root.data.as_deref())?;
+    if !arguments.output.quiet {
+        anstream::eprintln!("report: {}", report.display());
+    }
+    if arguments.output.json {
+        println!("{}", serde_json::to_string(&outcome.result)?);
+    }
+    match outcome.end {
+        End::Interrupted => Err(Failure::signal(
+            stop.number(),
+            format!("interrupted; everything is saved, go on with: train --resume {}", path.display()),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn load(arguments: &Train, path: &Path) -> Result<Experiment, Failure> {
+    let mut overrides: Vec<Override> = arguments.set.iter().map(|set| Override::set(set)).collect();
+    overrides.extend(arguments.seed.map(|seed| Override::flag("--seed", "seed", seed)));
+    overrides.extend(arguments.epochs.map(|epochs| Override::flag("--epochs", "train.epochs", epochs)));
+    Ok(Experiment::load(path, &overrides)?)
+}
+
+fn max_time(minutes: Option<f64>) -> Result<Option<Duration>, Failure> {
+    let Some(minutes) = minutes else { return Ok(None) };
+    let time = Duration::try_from_secs_f64(minutes * 60.0).ok().filter(|time| !time.is_zero());
+    time.map(Some).ok_or_else(|| Failure::usage(format!("--max-time is {minutes}; a number of minutes above 0 is needed")))
+}
+
+fn start(experiment: Experiment, arguments: &Train, options: TrainOptions) -> Result<Trainer, Failure> {
+    // Building the model first leaves no empty run behind where the data or the model cannot be had.
+    Trainer::check(&experiment, &options)?;
+    let folder = match &arguments.out {
+        Some(path) => RunFolder::create_at(path)?,
+        None => RunFolder::create(Path::new(RUNS), &experiment.name)?,
+    };
+    folder.write_json("env.json", &environment(&experiment, arguments))?;
+    Ok(Trainer::new(experiment, folder, options)?)
+}
+
+fn resume(run: Option<&Path>, experiment: Option<&Experiment>, arguments: &Train, options: TrainOptions) -> Result<Trainer, Failure> {
+    if !arguments.set.is_empty() || arguments.seed.is_some() || arguments.out.is_some() {
+        return Err(Failure::usage("a run goes on with its own experiment: --set, --seed and --out do not fit --resume"));
+    }
+    let path = match run {
+        Some(path) => path.to_path_buf(),
+        None => newest(experiment)?,
+    };
+    let earlier = RunReader::open(&path)?.environment()?;
+    let folder = RunFolder::open(&path)?;
+    let trainer = Trainer::resume(folder, options)?;
+    let now = environment(trainer.experiment(), arguments);
+    let now = match earlier {
+        Some(earlier) => now.continuing(earlier),
+        None => now,
+    };
+    trainer.folder().write_json("env.json", &now)?;
+    Ok(trainer)
+}
+
+fn newest(experiment: Option<&Experiment>) -> Result<PathBuf, Failure> {
+    let name = experiment.map(|experiment| experiment.name.as_str());
+    latest(Path::new(RUNS), name)?.ok_or_else(|| {
+        let of = name.map_or_else(String::new, |name| format!(" of {name}"));
+        Failure::usage(format!("--resume: there is no run{of} below {RUNS}; name the run's folder"))
+    })
+}
+
+fn environment(experiment: &Experiment, arguments: &Train) -> Environment {
+    let data_root = match (&arguments.root.data, std::env::var_os("QUARTZ_DATA")) {
+        (Some(_), _) => "--data",
+        (None, Some(value)) if !value.is_empty() => "QUARTZ_DATA",
+        _ => "default",
+    };
+    Environment::collect(Surroundings {
+        isa: qkernels::isa::current().name().into(),
+        threads: qkernels::par::threads(),
+        seed: experiment.seed,
+        data_root: data_root.into(),
+        arguments: std::env::args().collect(),
+    })
+}
+
+/// Builds the model for the data set's images without reading any, and says what a run would be.
+fn check(experiment: &Experiment, arguments: &Train) -> Result<(), Failure> {
+    let (model, _) = super::summary::build(experiment, arguments.root.data.as_deref())?;
+    if !arguments.output.quiet {
+        let parameters: usize = model.parameters().parameters().iter().map(|p| p.value.numel()).sum();
+        anstream::eprintln!("{}: {} with {} parameters: fine", experiment.name, model.name(), crate::format::count(parameters as u64));
+    }
+    Ok(())
+}
