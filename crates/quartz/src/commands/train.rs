@@ -72,14 +72,17 @@ fn max_time(minutes: Option<f64>) -> Result<Option<Duration>, Failure> {
 }
 
 fn start(experiment: Experiment, arguments: &Train, options: TrainOptions) -> Result<Trainer, Failure> {
-    // Building the model first leaves no empty run behind where the data or the model cannot be had.
-    Trainer::check(&experiment, &options)?;
     let folder = match &arguments.out {
         Some(path) => RunFolder::create_at(path)?,
         None => RunFolder::create(Path::new(RUNS), &experiment.name)?,
     };
     folder.write_json("env.json", &environment(&experiment, arguments))?;
-    Ok(Trainer::new(experiment, folder, options)?)
+    let path = folder.path().to_path_buf();
+    Trainer::new(experiment, folder, options).map_err(|error| {
+        // Nothing was trained, so nothing is lost: a run that could not begin leaves no folder behind.
+        let _ = std::fs::remove_dir_all(&path);
+        error.into()
+    })
 }
 
 fn resume(run: Option<&Path>, experiment: Option<&Experiment>, arguments: &Train, options: TrainOptions) -> Result<Trainer, Failure> {
