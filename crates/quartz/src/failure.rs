@@ -25,6 +25,11 @@ impl Failure {
         Self::new(2, message)
     }
 
+    /// Data are missing or damaged (exit 3).
+    pub(crate) fn data(message: impl Into<String>) -> Self {
+        Self::new(3, message)
+    }
+
     /// A signal ended the run after it was saved (exit 128 + the signal's number).
     pub(crate) fn signal(number: u8, message: impl Into<String>) -> Self {
         Self::new(128 + number, message)

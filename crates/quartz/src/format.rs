@@ -52,8 +52,14 @@ mod tests {
     #[test]
     fn numbers() {
         assert_eq!(count(1_234_567).replace('\u{202f}', " "), "1 234 567");
-        assert_eq!((count(999), bytes(1023), bytes(1536), bytes(20 << 20)), ("999".into(), "1023 B".into(), "1.50 KiB".into(), "20.0 MiB".into()));
-        assert_eq!((seconds(2e-5), seconds(0.25), seconds(59.94), seconds(61.0), seconds(7260.0)), ("20 µs".into(), "250.0 ms".into(), "59.9 s".into(), "1 min 01 s".into(), "2 h 01 min".into()));
+        assert_eq!(
+            (count(999), bytes(1023), bytes(1536), bytes(20 << 20)),
+            ("999".into(), "1023 B".into(), "1.50 KiB".into(), "20.0 MiB".into())
+        );
+        assert_eq!(
+            (seconds(2e-5), seconds(0.25), seconds(59.94), seconds(61.0), seconds(7260.0)),
+            ("20 µs".into(), "250.0 ms".into(), "59.9 s".into(), "1 min 01 s".into(), "2 h 01 min".into())
+        );
         assert_eq!(percent(0.9805), "98.05 %");
     }
 }

@@ -74,7 +74,10 @@ impl Progress {
             bar.set_message(format!("{state}  {left} left"));
         } else if self.last_line.elapsed() >= self.interval {
             self.last_line = Instant::now();
-            self.say(&format!("epoch {}/{}  step {}/{}  {state}  {left} left", s.epoch, s.epochs, s.step_in_epoch, s.steps_per_epoch));
+            self.say(&format!(
+                "epoch {}/{}  step {}/{}  {state}  {left} left",
+                s.epoch, s.epochs, s.step_in_epoch, s.steps_per_epoch
+            ));
         }
     }
 }

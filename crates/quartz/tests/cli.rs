@@ -24,7 +24,7 @@ fn train_eval_predict_report() {
     assert!(log.contains("epoch   3") && !log.contains('\u{1b}'), "{log}");
 
     let eval = json(&finish(quartz().args(["eval", "--json"]).arg(&run), 0));
-    assert_eq!(eval["images"], 64);
+    assert_eq!(eval["images"], 2000);
     assert_eq!(eval["top1"], result["best_top1"]);
 
     let page = std::fs::read_to_string(run.join("report.html")).unwrap();
@@ -44,10 +44,17 @@ fn mistakes_are_explained_and_exit_with_2() {
     let folder = tempfile::tempdir().unwrap();
     let experiment = tiny(folder.path());
     let bad = folder.path().join("bad.toml");
-    std::fs::write(&bad, common::TINY.replace("momentum = 0.9", "momentun = 0.9").replace("batch_size = 16", "batch_size = 0")).unwrap();
+    std::fs::write(
+        &bad,
+        common::TINY.replace("momentum = 0.9", "momentun = 0.9").replace("batch_size = 16", "batch_size = 0"),
+    )
+    .unwrap();
     let output = finish(quartz().args(["train", "--check"]).arg(&bad), 2);
     let message = text(&output.stderr);
-    assert!(message.contains("momentun = 0.9") && message.contains("did you mean \"momentum\"") && message.contains('^'), "{message}");
+    assert!(
+        message.contains("momentun = 0.9") && message.contains("did you mean \"momentum\"") && message.contains('^'),
+        "{message}"
+    );
     assert!(message.contains("batch_size"), "both mistakes at once: {message}");
     let output = finish(quartz().args(["train", "--check", "--set", "optim.lrr=0.1"]).arg(&experiment), 2);
     assert!(text(&output.stderr).contains("optim.lrr"));

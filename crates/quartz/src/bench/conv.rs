@@ -2,8 +2,8 @@
 
 use super::{Bencher, gemm::normal};
 use crate::failure::Failure;
-use qkernels::conv::{Conv2dParams, conv2d, conv2d_input_grad, conv2d_weight_grad};
 use qkernels::Activation;
+use qkernels::conv::{Conv2dParams, conv2d, conv2d_input_grad, conv2d_weight_grad};
 use serde::Serialize;
 
 /// Batch, input channels, output channels, height = width, kernel, stride, padding, groups.
@@ -40,7 +40,9 @@ pub(super) fn run(bencher: &Bencher, shapes: &[[usize; 8]]) -> Result<(), Failur
     let shapes = if shapes.is_empty() { &STANDARD[..] } else { shapes };
     for &[n, c, k, hw, kernel, stride, pad, groups] in shapes {
         if groups == 0 || stride == 0 || c % groups != 0 || k % groups != 0 {
-            return Err(Failure::usage(format!("--shape: {c} and {k} channels do not fit {groups} groups and stride {stride}")));
+            return Err(Failure::usage(format!(
+                "--shape: {c} and {k} channels do not fit {groups} groups and stride {stride}"
+            )));
         }
         let params = Conv2dParams { stride: [stride; 2], padding: [pad; 2], dilation: [1; 2], groups };
         let x = normal([n, c, hw, hw])?.to_channels_last();

@@ -30,7 +30,11 @@ impl Bencher {
         for (name, value) in measured {
             row.insert((*name).to_string(), Value::from(*value));
         }
-        if self.json { println!("{}", Value::Object(row)) } else { println!("{}", line(&row)) }
+        if self.json {
+            println!("{}", Value::Object(row))
+        } else {
+            println!("{}", line(&row))
+        }
         Ok(())
     }
 
@@ -47,7 +51,9 @@ fn line(row: &Map<String, Value>) -> String {
         Value::Number(number) if number.is_f64() => {
             let number = number.as_f64().unwrap_or_default();
             match name.as_str() {
-                name if name.ends_with("seconds") => format!("{} {:.3} ms", name.trim_end_matches("seconds").trim_end_matches('_'), number * 1e3),
+                name if name.ends_with("seconds") => {
+                    format!("{} {:.3} ms", name.trim_end_matches("seconds").trim_end_matches('_'), number * 1e3)
+                }
                 name if name.ends_with("of_peak") => format!("{name} {:.1} %", number * 100.0),
                 name => format!("{name} {number:.1}"),
             }

@@ -78,7 +78,8 @@ pub(super) fn train(bencher: &Bencher) -> Result<(), Failure> {
         let seconds = bencher.time(|| -> Result<(), qgraph::Error> {
             let mut tape = Tape::new();
             let leaves = Leaves::on(&mut tape, model.parameters());
-            let logits = model.forward(&mut tape, &leaves, &Var::constant(images.clone()), Phase::Train { seed: 0, step })?;
+            let logits =
+                model.forward(&mut tape, &leaves, &Var::constant(images.clone()), Phase::Train { seed: 0, step })?;
             let loss = tape.cross_entropy(&logits, &labels, 0.0)?;
             drop(logits);
             let effects = tape.take_effects();

@@ -16,9 +16,10 @@ pub(crate) fn run(arguments: &Doctor) -> Result<(), Failure> {
     let available: Vec<&str> = isa::available().map(isa::IsaId::name).collect();
     let (one, all) = (peak::multiply_add_peak(1)?, peak::multiply_add_peak(par::threads())?);
     let root = qzoo::data::data_root(arguments.root.data.as_deref());
-    let present = super::data::present(&root)?;
+    let sets = qzoo::data::list(&root)?;
     if arguments.json {
-        let sets: serde_json::Map<_, _> = present.iter().map(|(name, here)| (name.clone(), json!(here))).collect();
+        let sets: serde_json::Map<_, _> =
+            sets.iter().map(|set| (set.manifest.name.clone(), json!(super::data::word(&set.presence)))).collect();
         let all = json!({
             "version": environment.version, "cpu": environment.cpu, "cpus": environment.cpus, "platform": environment.platform,
             "isa": environment.isa, "available_isas": available, "threads": environment.threads,
@@ -36,8 +37,8 @@ pub(crate) fn run(arguments: &Doctor) -> Result<(), Failure> {
     line("instruction sets", &format!("{} (in use: {})", available.join(", "), environment.isa));
     line("f32 peak", &format!("{one:.0} GFLOP/s with one thread, {all:.0} with {}", environment.threads));
     line("data root", &root.display().to_string());
-    for (name, here) in &present {
-        line("", &format!("{name:<14} {}", if *here { "here" } else { "not here: quartz data fetch" }));
+    for set in &sets {
+        line("", &format!("{:<14} {}", set.manifest.name, super::data::word(&set.presence)));
     }
     Ok(())
 }

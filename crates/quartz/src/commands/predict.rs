@@ -16,7 +16,8 @@ pub(crate) fn run(arguments: &Predict) -> Result<(), Failure> {
     for image in &arguments.images {
         let prediction = predictor.predict(image, arguments.topk)?;
         if !arguments.json {
-            let guesses: Vec<String> = prediction.guesses.iter().map(|g| format!("{} {}", g.name, percent(g.probability))).collect();
+            let guesses: Vec<String> =
+                prediction.guesses.iter().map(|g| format!("{} {}", g.name, percent(g.probability))).collect();
             println!("{}: {}", image.display(), guesses.join(", "));
         }
         predictions.push(prediction);

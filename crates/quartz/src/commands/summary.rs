@@ -37,9 +37,13 @@ pub(crate) fn run(arguments: &Summary) -> Result<(), Failure> {
     }
     let shape = |dims: &[usize]| dims.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
     println!("{} for images of {}, {} classes", model.name(), shape(&input), model.classes());
-    let width = |text: &dyn Fn(&qzoo::nn::Row) -> usize, least: usize| rows.iter().map(text).max().unwrap_or(0).max(least);
+    let width =
+        |text: &dyn Fn(&qzoo::nn::Row) -> usize, least: usize| rows.iter().map(text).max().unwrap_or(0).max(least);
     let (name, kind) = (width(&|row| row.name.chars().count(), 5), width(&|row| row.kind.chars().count(), 4));
-    println!("{:name$}  {:kind$}  {:>12}  {:>12}  {:>14}  {:>11}", "layer", "kind", "output", "parameters", "MACs", "activation");
+    println!(
+        "{:name$}  {:kind$}  {:>12}  {:>12}  {:>14}  {:>11}",
+        "layer", "kind", "output", "parameters", "MACs", "activation"
+    );
     for row in &rows {
         println!(
             "{:name$}  {:kind$}  {:>12}  {:>12}  {:>14}  {:>11}",

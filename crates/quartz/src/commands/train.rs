@@ -68,7 +68,8 @@ fn load(arguments: &Train, path: &Path) -> Result<Experiment, Failure> {
 fn max_time(minutes: Option<f64>) -> Result<Option<Duration>, Failure> {
     let Some(minutes) = minutes else { return Ok(None) };
     let time = Duration::try_from_secs_f64(minutes * 60.0).ok().filter(|time| !time.is_zero());
-    time.map(Some).ok_or_else(|| Failure::usage(format!("--max-time is {minutes}; a number of minutes above 0 is needed")))
+    time.map(Some)
+        .ok_or_else(|| Failure::usage(format!("--max-time is {minutes}; a number of minutes above 0 is needed")))
 }
 
 fn start(experiment: Experiment, arguments: &Train, options: TrainOptions) -> Result<Trainer, Failure> {
@@ -85,9 +86,16 @@ fn start(experiment: Experiment, arguments: &Train, options: TrainOptions) -> Re
     })
 }
 
-fn resume(run: Option<&Path>, experiment: Option<&Experiment>, arguments: &Train, options: TrainOptions) -> Result<Trainer, Failure> {
+fn resume(
+    run: Option<&Path>,
+    experiment: Option<&Experiment>,
+    arguments: &Train,
+    options: TrainOptions,
+) -> Result<Trainer, Failure> {
     if !arguments.set.is_empty() || arguments.seed.is_some() || arguments.out.is_some() {
-        return Err(Failure::usage("a run goes on with its own experiment: --set, --seed and --out do not fit --resume"));
+        return Err(Failure::usage(
+            "a run goes on with its own experiment: --set, --seed and --out do not fit --resume",
+        ));
     }
     let path = match run {
         Some(path) => path.to_path_buf(),
@@ -133,7 +141,12 @@ fn check(experiment: &Experiment, arguments: &Train) -> Result<(), Failure> {
     let (model, _) = super::summary::build(experiment, arguments.root.data.as_deref())?;
     if !arguments.output.quiet {
         let parameters: usize = model.parameters().parameters().iter().map(|p| p.value.numel()).sum();
-        anstream::eprintln!("{}: {} with {} parameters: fine", experiment.name, model.name(), crate::format::count(parameters as u64));
+        anstream::eprintln!(
+            "{}: {} with {} parameters: fine",
+            experiment.name,
+            model.name(),
+            crate::format::count(parameters as u64)
+        );
     }
     Ok(())
 }

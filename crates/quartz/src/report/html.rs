@@ -28,7 +28,11 @@ pub(super) fn page(title: &str, body: &str) -> String {
 
 /// A section with a heading; empty where there is nothing to show.
 pub(super) fn section(heading: &str, content: &str) -> String {
-    if content.is_empty() { String::new() } else { format!("<section>\n<h2>{}</h2>\n{content}\n</section>\n", escape(heading)) }
+    if content.is_empty() {
+        String::new()
+    } else {
+        format!("<section>\n<h2>{}</h2>\n{content}\n</section>\n", escape(heading))
+    }
 }
 
 /// A figure with a caption.
@@ -40,7 +44,8 @@ pub(super) fn figure(content: &str, caption: &str) -> String {
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let row = |cells: String| format!("<tr>{cells}</tr>\n");
     let head = row(head.iter().map(|name| format!("<th>{}</th>", escape(name))).collect());
-    let body: String = rows.iter().map(|cells| row(cells.iter().map(|cell| format!("<td>{cell}</td>")).collect())).collect();
+    let body: String =
+        rows.iter().map(|cells| row(cells.iter().map(|cell| format!("<td>{cell}</td>")).collect())).collect();
     format!("<div class=\"scroll\"><table>\n<thead>{head}</thead>\n<tbody>{body}</tbody></table></div>")
 }
 
@@ -82,7 +87,9 @@ mod tests {
     #[test]
     fn nothing_comes_from_elsewhere() {
         let page = page("<x>", &section("a & b", &table(&["n"], &[vec![escape("<script>")]])));
-        assert!(page.contains("<title>&lt;x&gt;</title>") && page.contains("a &amp; b") && page.contains("&lt;script&gt;"));
+        assert!(
+            page.contains("<title>&lt;x&gt;</title>") && page.contains("a &amp; b") && page.contains("&lt;script&gt;")
+        );
         assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("<script"));
     }
 }

@@ -4,7 +4,8 @@ use plotters::prelude::*;
 use std::fmt::Write as _;
 
 /// Colours of the series, told apart also by people who see few colours (after Okabe and Ito).
-const COLOURS: [RGBColor; 4] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
+const COLOURS: [RGBColor; 4] =
+    [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
 const INK: RGBColor = RGBColor(70, 76, 90);
 const SIZE: (u32, u32) = (560, 300);
 
@@ -79,7 +80,8 @@ fn draw(svg: &mut String, series: &[Series], labels: &Labels, (xs, ys): Frame) -
     for (index, one) in series.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
         let style = if one.faint { colour.mix(0.3).stroke_width(1) } else { colour.stroke_width(2) };
-        let points: Vec<(f64, f64)> = one.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
+        let points: Vec<(f64, f64)> =
+            one.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
         if let [point] = points[..] {
             chart.draw_series([Circle::new(point, 3, colour.filled())])?;
         }
@@ -105,7 +107,7 @@ fn short(value: f64) -> String {
     let size = value.abs();
     if size < 1e-12 {
         "0".into()
-    } else if size >= 1e6 || size < 1e-3 {
+    } else if !(1e-3..1e6).contains(&size) {
         format!("{value:.1e}")
     } else {
         let digits = if size >= 100.0 { 0 } else { (2 - size.log10().floor() as i32).clamp(0, 5) as usize };
@@ -121,7 +123,8 @@ pub(super) fn confusion(counts: &[Vec<u64>], names: &[String]) -> String {
     let cell = if numbers { 40 } else { (800 / classes.max(1)).max(4) };
     let margin = if numbers { 96 } else { 8 };
     let side = margin + classes * cell + 8;
-    let mut svg = format!("<svg viewBox=\"0 0 {side} {side}\" role=\"img\" aria-label=\"confusion matrix\" class=\"matrix\">");
+    let mut svg =
+        format!("<svg viewBox=\"0 0 {side} {side}\" role=\"img\" aria-label=\"confusion matrix\" class=\"matrix\">");
     for (row, line) in counts.iter().enumerate() {
         let total = line.iter().sum::<u64>().max(1) as f64;
         let name = |class: usize| super::html::escape(names.get(class).map_or("", String::as_str));
@@ -130,7 +133,13 @@ pub(super) fn confusion(counts: &[Vec<u64>], names: &[String]) -> String {
             let (x, y) = (margin + column * cell, margin + row * cell);
             let colour = if row == column { "0,114,178" } else { "213,94,0" };
             let opacity = if count == 0 { 0.03 } else { 0.08 + 0.92 * share.sqrt() };
-            let _ = write!(svg, "<rect x=\"{x}\" y=\"{y}\" width=\"{cell}\" height=\"{cell}\" fill=\"rgba({colour},{opacity:.3})\"><title>{} taken for {}: {count} ({:.1} %)</title></rect>", name(row), name(column), share * 100.0);
+            let _ = write!(
+                svg,
+                "<rect x=\"{x}\" y=\"{y}\" width=\"{cell}\" height=\"{cell}\" fill=\"rgba({colour},{opacity:.3})\"><title>{} taken for {}: {count} ({:.1} %)</title></rect>",
+                name(row),
+                name(column),
+                share * 100.0
+            );
             if numbers && count > 0 {
                 let ink = if opacity > 0.6 { "#fff" } else { "currentColor" };
                 let (x, y) = (x + cell / 2, y + cell / 2 + 4);
@@ -139,8 +148,18 @@ pub(super) fn confusion(counts: &[Vec<u64>], names: &[String]) -> String {
         }
         if numbers {
             let middle = margin + row * cell + cell / 2 + 4;
-            let _ = write!(svg, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\" fill=\"currentColor\">{}</text>", margin - 6, name(row));
-            let _ = write!(svg, "<text transform=\"translate({middle},{}) rotate(-45)\" fill=\"currentColor\">{}</text>", margin - 6, name(row));
+            let _ = write!(
+                svg,
+                "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\" fill=\"currentColor\">{}</text>",
+                margin - 6,
+                name(row)
+            );
+            let _ = write!(
+                svg,
+                "<text transform=\"translate({middle},{}) rotate(-45)\" fill=\"currentColor\">{}</text>",
+                margin - 6,
+                name(row)
+            );
         }
     }
     svg.push_str("</svg>");
@@ -153,7 +172,15 @@ mod tests {
 
     #[test]
     fn axis_numbers_are_short() {
-        let cases = [(0.0, "0"), (0.1, "0.1"), (2.5, "2.5"), (1200.0, "1200"), (1e-4, "1.0e-4"), (0.0125, "0.0125"), (-3.0, "-3")];
+        let cases = [
+            (0.0, "0"),
+            (0.1, "0.1"),
+            (2.5, "2.5"),
+            (1200.0, "1200"),
+            (1e-4, "1.0e-4"),
+            (0.0125, "0.0125"),
+            (-3.0, "-3"),
+        ];
         for (value, text) in cases {
             assert_eq!(short(value), text);
         }

@@ -1,8 +1,8 @@
 //! The parts of the report, each from one file of the run.
 
+use super::ImageSource;
 use super::html::{bar, escape, figure, table};
 use super::plots::{Labels, Series, confusion, curves};
-use super::ImageSource;
 use crate::format::{bytes, count, percent, seconds};
 use base64::Engine as _;
 use qzoo::run::{Environment, EvaluationReport, Metrics, Profile, RunResult};
@@ -30,7 +30,9 @@ pub(super) fn tiles(result: Option<&RunResult>, metrics: &Metrics, evaluation: O
         tiles.push(("peak tensor memory", bytes(result.peak_bytes)));
         tiles.push(("time", seconds(result.seconds)));
     }
-    let tile = |(name, value): &(&str, String)| format!("<div class=\"tile\"><b>{}</b><span class=\"dim\">{name}</span></div>", escape(value));
+    let tile = |(name, value): &(&str, String)| {
+        format!("<div class=\"tile\"><b>{}</b><span class=\"dim\">{name}</span></div>", escape(value))
+    };
     format!("<div class=\"tiles\">{}</div>\n", tiles.iter().map(tile).collect::<String>())
 }
 
@@ -64,7 +66,10 @@ pub(super) fn charts(metrics: &Metrics) -> String {
                 &Labels { x, y: "accuracy", percent: true },
             ),
         ),
-        ("Learning rate", curves(&[by_step("learning rate", &|s| s.lr, false)], &Labels { x, y: "learning rate", percent: false })),
+        (
+            "Learning rate",
+            curves(&[by_step("learning rate", &|s| s.lr, false)], &Labels { x, y: "learning rate", percent: false }),
+        ),
         (
             "Loss of single steps, and norm of their gradients",
             curves(
@@ -73,13 +78,17 @@ pub(super) fn charts(metrics: &Metrics) -> String {
             ),
         ),
     ];
-    let figures: String = charts.into_iter().filter_map(|(caption, svg)| svg.map(|svg| figure(&svg, caption))).collect();
+    let figures: String =
+        charts.into_iter().filter_map(|(caption, svg)| svg.map(|svg| figure(&svg, caption))).collect();
     if figures.is_empty() { figures } else { format!("<div class=\"charts\">{figures}</div>") }
 }
 
 pub(super) fn classes(evaluation: &EvaluationReport) -> String {
     let names: Vec<String> = evaluation.classes.iter().map(|class| class.name.clone()).collect();
-    let matrix = figure(&confusion(&evaluation.confusion, &names), "Rows: true class. Columns: answer. Shade: share of the row.");
+    let matrix = figure(
+        &confusion(&evaluation.confusion, &names),
+        "Rows: true class. Columns: answer. Shade: share of the row.",
+    );
     let share = |value: Option<f64>| value.map_or_else(|| "–".into(), |v| bar(&percent(v), v));
     let rows: Vec<Vec<String>> = evaluation
         .classes
@@ -96,7 +105,11 @@ pub(super) fn samples(evaluation: &EvaluationReport, images: &ImageSource<'_>) -
         let Some(png) = images(&evaluation.split, sample.index) else { continue };
         let data = base64::engine::general_purpose::STANDARD.encode(png);
         let wrong = sample.label != sample.predicted;
-        let truth = if wrong { format!("<br>really {} ({})", name(sample.label), percent(sample.label_probability)) } else { String::new() };
+        let truth = if wrong {
+            format!("<br>really {} ({})", name(sample.label), percent(sample.label_probability))
+        } else {
+            String::new()
+        };
         cards += &format!(
             "<div class=\"sample{}\"><img alt=\"image {}\" src=\"data:image/png;base64,{data}\"><b>{}</b> {}{truth}</div>",
             if wrong { " wrong" } else { "" },
@@ -109,7 +122,9 @@ pub(super) fn samples(evaluation: &EvaluationReport, images: &ImageSource<'_>) -
 }
 
 pub(super) fn layers(profile: &Profile) -> String {
-    let most = |value: &dyn Fn(&qzoo::run::LayerCost) -> f64| profile.layers.iter().map(value).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
+    let most = |value: &dyn Fn(&qzoo::run::LayerCost) -> f64| {
+        profile.layers.iter().map(value).fold(0.0, f64::max).max(f64::MIN_POSITIVE)
+    };
     let time = most(&|l| l.forward_seconds.max(l.backward_seconds));
     let memory = most(&|l| l.retained_bytes as f64);
     let rows: Vec<Vec<String>> = profile
@@ -133,7 +148,11 @@ pub(super) fn layers(profile: &Profile) -> String {
         bytes(profile.retained_bytes),
         bytes(profile.peak_bytes)
     );
-    format!("<p class=\"dim\">{}</p>{}", escape(&about), table(&["layer", "forward", "backward", "kept for backward"], &rows))
+    format!(
+        "<p class=\"dim\">{}</p>{}",
+        escape(&about),
+        table(&["layer", "forward", "backward", "kept for backward"], &rows)
+    )
 }
 
 pub(super) fn epochs(metrics: &Metrics) -> String {
@@ -156,7 +175,12 @@ pub(super) fn epochs(metrics: &Metrics) -> String {
         return String::new();
     }
     let head = ["epoch", "training loss", "training accuracy", "test loss", "test accuracy", "images/s"];
-    format!("<details{}><summary>{} epochs</summary>{}</details>", if rows.len() <= 12 { " open" } else { "" }, rows.len(), table(&head, &rows))
+    format!(
+        "<details{}><summary>{} epochs</summary>{}</details>",
+        if rows.len() <= 12 { " open" } else { "" },
+        rows.len(),
+        table(&head, &rows)
+    )
 }
 
 pub(super) fn experiment(toml: &str) -> String {
