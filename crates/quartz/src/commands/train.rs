@@ -31,6 +31,7 @@ pub(crate) fn run(arguments: &Train) -> Result<(), Failure> {
         limit_batches: arguments.limit_batches,
         max_time: max_time(arguments.max_time)?,
         epochs: arguments.epochs.map(|epochs| epochs as usize),
+        environment: None,
         stop: stop.flag.clone(),
     };
     let mut trainer = match (&arguments.resume, experiment) {
@@ -72,25 +73,20 @@ fn max_time(minutes: Option<f64>) -> Result<Option<Duration>, Failure> {
         .ok_or_else(|| Failure::usage(format!("--max-time is {minutes}; a number of minutes above 0 is needed")))
 }
 
-fn start(experiment: Experiment, arguments: &Train, options: TrainOptions) -> Result<Trainer, Failure> {
+fn start(experiment: Experiment, arguments: &Train, mut options: TrainOptions) -> Result<Trainer, Failure> {
     let folder = match &arguments.out {
         Some(path) => RunFolder::create_at(path)?,
         None => RunFolder::create(Path::new(RUNS), &experiment.name)?,
     };
-    folder.write_json("env.json", &environment(&experiment, arguments))?;
-    let path = folder.path().to_path_buf();
-    Trainer::new(experiment, folder, options).map_err(|error| {
-        // Nothing was trained, so nothing is lost: a run that could not begin leaves no folder behind.
-        let _ = std::fs::remove_dir_all(&path);
-        error.into()
-    })
+    options.environment = Some(environment(&experiment, arguments));
+    Ok(Trainer::new(experiment, folder, options)?)
 }
 
 fn resume(
     run: Option<&Path>,
     experiment: Option<&Experiment>,
     arguments: &Train,
-    options: TrainOptions,
+    mut options: TrainOptions,
 ) -> Result<Trainer, Failure> {
     if !arguments.set.is_empty() || arguments.seed.is_some() || arguments.out.is_some() {
         return Err(Failure::usage(
@@ -101,16 +97,9 @@ fn resume(
         Some(path) => path.to_path_buf(),
         None => newest(experiment)?,
     };
-    let earlier = RunReader::open(&path)?.environment()?;
-    let folder = RunFolder::open(&path)?;
-    let trainer = Trainer::resume(folder, options)?;
-    let now = environment(trainer.experiment(), arguments);
-    let now = match earlier {
-        Some(earlier) => now.continuing(earlier),
-        None => now,
-    };
-    trainer.folder().write_json("env.json", &now)?;
-    Ok(trainer)
+    let own = Experiment::parse(path.join("config.resolved.toml"), &RunReader::open(&path)?.experiment()?, &[])?;
+    options.environment = Some(environment(&own, arguments));
+    Ok(Trainer::resume(RunFolder::open(&path)?, options)?)
 }
 
 fn newest(experiment: Option<&Experiment>) -> Result<PathBuf, Failure> {

@@ -56,7 +56,7 @@ pub(crate) fn write_with_images(run: &RunReader, data: Option<&Path>) -> Result<
 
 fn open_splits(run: &RunReader, data: Option<&Path>) -> Option<Splits> {
     let text = run.experiment().ok()?;
-    let experiment = Experiment::parse(&text, "config.resolved.toml", &[]).ok()?;
+    let experiment = Experiment::parse("config.resolved.toml", &text, &[]).ok()?;
     qzoo::data::open(&experiment.data, &data_root(data), experiment.seed).ok()
 }
 

@@ -39,7 +39,8 @@ pub(super) fn curves(series: &[Series], labels: &Labels) -> Option<String> {
     let ((x0, x1), (y0, y1)) = (widen(range(|p| p.0)?, 0.0), widen(range(|p| p.1)?, 0.05));
     let mut svg = String::new();
     draw(&mut svg, series, labels, (x0..x1, y0..y1)).ok()?;
-    Some(svg)
+    // Inside HTML an image needs no namespace, and the page names no address.
+    Some(svg.replace(" xmlns=\"http://www.w3.org/2000/svg\"", ""))
 }
 
 /// Some room around a range, and a width where it has none.
