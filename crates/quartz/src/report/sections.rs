@@ -132,7 +132,7 @@ pub(super) fn layers(profile: &Profile) -> String {
         .iter()
         .map(|layer| {
             vec![
-                escape(&layer.name),
+                if layer.name.is_empty() { "loss".into() } else { escape(&layer.name) },
                 bar(&seconds(layer.forward_seconds), layer.forward_seconds / time),
                 bar(&seconds(layer.backward_seconds), layer.backward_seconds / time),
                 bar(&bytes(layer.retained_bytes), layer.retained_bytes as f64 / memory),
