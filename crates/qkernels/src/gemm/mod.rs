@@ -119,7 +119,7 @@ impl<'a> Gemm<'a> {
             return Ok(());
         }
         if self.a.dtype() == DType::F64 {
-            return reference::run::<f64>(self, out);
+            return reference::run(self, out);
         }
         let bias = self.bias.map(Tensor::contiguous);
         let bias = bias.as_ref().map(Tensor::as_slice).transpose()?;
