@@ -82,22 +82,22 @@ impl<const MR: usize, const NV: usize> Kernel for Run<'_, MR, NV> {
         let mut sums = [[isa.zero(); NV]; MR];
         let mut b = tile.b;
         for rows in tile.a.as_chunks::<MR>().0 {
-            let mut k = 0;
-            // Each number of A serves few multiplications in a narrow tile; there, fetching the pointers of the rows for each `k` would
-            // keep the load ports busier than the arithmetic.
-            if NV == 1 && I::REGISTERS >= 32 {
-                while k + 4 <= tile.depth {
-                    // SAFETY: the caller of `run` promises A and B.
-                    unsafe { steps::<I, MR, NV, 4>(isa, tile, rows, k, b, &mut sums) };
-                    k += 4;
-                    b = b.wrapping_add(4 * tile.b_step);
+            let mut at = 0;
+            for _ in 0..tile.depth {
+                let mut bs = [isa.zero(); NV];
+                for (v, x) in bs.iter_mut().enumerate() {
+                    // SAFETY: the caller of `run` promises the rows of `B`.
+                    *x = unsafe { isa.load_at(b.wrapping_add(v * I::LANES)) };
                 }
-            }
-            while k < tile.depth {
-                // SAFETY: as above.
-                unsafe { steps::<I, MR, NV, 1>(isa, tile, rows, k, b, &mut sums) };
-                k += 1;
+                unrolled!(ROW < MR {
+                    // SAFETY: the caller of `run` promises the rows of `A`.
+                    let a = isa.splat(unsafe { *rows[ROW].wrapping_add(at) });
+                    for v in 0..NV {
+                        sums[ROW][v] = isa.fma(a, bs[v], sums[ROW][v]);
+                    }
+                });
                 b = b.wrapping_add(tile.b_step);
+                at += tile.a_step;
             }
         }
         // A copy in memory, which the loops of the epilogue may index without forcing the sums out of their registers above.
@@ -110,39 +110,6 @@ impl<const MR: usize, const NV: usize> Kernel for Run<'_, MR, NV> {
         // SAFETY: the caller of `run` promises `C` and the bias.
         unsafe { finish(isa, tile, &stored) }
     }
-}
-
-/// `COUNT` steps in `k`, in order for each sum.
-///
-/// # Safety
-/// As [`run`].
-#[inline(always)]
-unsafe fn steps<I: Isa, const MR: usize, const NV: usize, const COUNT: usize>(
-    isa: I,
-    tile: &Tile,
-    rows: &[*const f32; MR],
-    k: usize,
-    b: *const f32,
-    sums: &mut [[I::F32; NV]; MR],
-) {
-    let mut bs = [[isa.zero(); NV]; COUNT];
-    for (step, row) in bs.iter_mut().enumerate() {
-        for (v, x) in row.iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
-            *x = unsafe { isa.load_at(b.wrapping_add(step * tile.b_step + v * I::LANES)) };
-        }
-    }
-    let at = k * tile.a_step;
-    unrolled!(ROW < MR {
-        let row = rows[ROW].wrapping_add(at);
-        for (step, b) in bs.iter().enumerate() {
-            // SAFETY: the caller's promise.
-            let a = isa.splat(unsafe { *row.wrapping_add(step * tile.a_step) });
-            for v in 0..NV {
-                sums[ROW][v] = isa.fma(a, b[v], sums[ROW][v]);
-            }
-        }
-    });
 }
 
 /// Applies the epilogue to the sums and stores them.
