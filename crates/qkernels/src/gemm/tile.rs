@@ -62,7 +62,7 @@ pub struct Tile<'a> {
 /// Runs `$body` for `$i` in `0..$rows` without a loop: the compiler does not unroll so long a loop by itself, and then the sums would leave the registers.
 macro_rules! unrolled {
     ($i:ident < $rows:ident $body:block) => {
-        unrolled!(@ $i $rows $body 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27)
+        unrolled!(@ $i $rows $body 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };
     (@ $i:ident $rows:ident $body:block $($n:literal)*) => {$({
         const $i: usize = $n;
@@ -78,6 +78,7 @@ impl<const MR: usize, const NV: usize> Kernel for Run<'_, MR, NV> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
+        const { assert!(MR <= TileShape::MAX_ROWS, "`unrolled` has no more rows") };
         let tile = self.0;
         let mut sums = [[isa.zero(); NV]; MR];
         let mut b = tile.b;
@@ -161,8 +162,9 @@ macro_rules! shapes {
     };
 }
 
-// All but a few registers hold sums; the rest are for a row of B and one number of A.
-shapes!(FOR_32, run_32: 1 [1 2 4 8 12 16 20 24 28] 2 [1 2 4 6 8 10 12 14] 3 [1 3 5 7 9]);
+// All but a few registers hold sums; the rest are for a row of B and one number of A. A tile of one vector multiplies straight from memory;
+// with more rows than these its pointers would leave the registers.
+shapes!(FOR_32, run_32: 1 [1 2 4 8 12 16] 2 [1 2 4 6 8 10 12 14] 3 [1 3 5 7 9]);
 shapes!(FOR_16, run_16: 1 [1 2 4 6 8 10 12] 2 [1 2 3 4 5 6] 3 [1 2 3]);
 // A vector of the portable instruction set is several registers.
 shapes!(FOR_PORTABLE, run_portable: 1 [1 2 4] 2 [1 2] 3 [1]);
@@ -186,7 +188,7 @@ impl TileShape {
     /// The most vectors that a tile has.
     pub const MAX_VECTORS: usize = 3;
     /// The most rows that a tile has on any CPU.
-    pub const MAX_ROWS: usize = 28;
+    pub const MAX_ROWS: usize = 16;
 
     /// The tallest tile of `vectors` (1 to [`MAX_VECTORS`](Self::MAX_VECTORS)).
     #[inline]
