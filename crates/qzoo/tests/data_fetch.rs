@@ -1,4 +1,5 @@
 //! Fetching and verifying, against a server on this machine that misbehaves in every way.
+#![cfg(feature = "download")]
 
 use flate2::{Compression, write::GzEncoder};
 use qzoo::data::{

@@ -4,7 +4,7 @@ use super::dataset::ImageShape;
 use super::error::{DataError, Result};
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -55,6 +55,10 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<DynamicImage> {
     let mut reader = ImageReader::new(Cursor::new(bytes));
     reader.limits(limits);
     let reader = reader.with_guessed_format().map_err(DataError::io(path, "read"))?;
+    // Decoders fill in what is missing at the end; an image that is half grey is no image to learn from.
+    if reader.format().is_some_and(|format| is_cut(bytes, format)) {
+        return Err(DataError::damaged(path, bytes.len() as u64, "the image is cut: its end marker is missing"));
+    }
     let decoder = reader.into_decoder().map_err(damaged)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
@@ -66,6 +70,17 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<DynamicImage> {
         return Err(DataError::unfit(path, message));
     }
     DynamicImage::from_decoder(decoder).map_err(damaged)
+}
+
+/// Whether the marker that ends an image is missing.
+fn is_cut(bytes: &[u8], format: ImageFormat) -> bool {
+    let last = |marker: &[u8]| bytes.windows(marker.len()).rposition(|window| window == marker);
+    match format {
+        // The end of the image must follow the start of the last scan: a thumbnail in the header has an end of its own.
+        ImageFormat::Jpeg => last(&[0xff, 0xd9]).is_none_or(|end| last(&[0xff, 0xda]).is_none_or(|scan| end < scan)),
+        ImageFormat::Png => last(b"\0\0\0\0IEND\xae\x42\x60\x82").is_none(),
+        _ => false,
+    }
 }
 
 trait IntoRawWithSize {

@@ -44,7 +44,7 @@ impl<'a> Input<'a> {
     /// Reads `bytes` as if they were the file `path`.
     ///
     /// # Errors
-    /// None at present; the signature is that of [`open`](Input::open).
+    /// None for bytes in memory; those of [`open`](Input::open) come from the disk.
     pub fn from_bytes(path: &Path, bytes: &'a [u8]) -> Result<Self> {
         Self::new(path, Box::new(bytes), bytes.len() as u64)
     }
