@@ -26,8 +26,8 @@ proptest! {
         let x = arranged(&values(&shape, 1, 3.0), how);
         let axes: Vec<usize> = (0..shape.len()).filter(|a| mask >> a & 1 == 1).collect();
         let count = axes.iter().map(|a| shape[*a]).product::<usize>() as f64;
-        assert_close(&sum(&x, &axes, keep).unwrap(), &sum(&f64s(&x), &axes, keep).unwrap(), 1e-6, 1e-6 * (1.0 + count).sqrt());
-        assert_close(&mean(&x, &axes, keep).unwrap(), &mean(&f64s(&x), &axes, keep).unwrap(), 1e-6, 1e-6);
+        assert_close(&sum(&x, &axes, keep).unwrap(), &sum(&f64s(&x), &axes, keep).unwrap(), 1e-6, 4e-6 * (1.0 + count).sqrt());
+        assert_close(&mean(&x, &axes, keep).unwrap(), &mean(&f64s(&x), &axes, keep).unwrap(), 1e-6, 4e-6);
         assert_close(&max(&x, &axes, keep).unwrap(), &max(&f64s(&x), &axes, keep).unwrap(), 0.0, 0.0);
     }
 
@@ -35,7 +35,7 @@ proptest! {
     fn to_a_shape(shape in shapes(), how in 0..ARRANGEMENTS, mask: u8, drop in 0usize..3) {
         let x = arranged(&values(&shape, 1, 3.0), how);
         let target: Vec<usize> = shape.iter().enumerate().map(|(a, d)| if mask >> a & 1 == 1 { 1 } else { *d }).skip(drop).collect();
-        assert_close(&sum_to(&x, &target).unwrap(), &sum_to(&f64s(&x), &target).unwrap(), 1e-6, 1e-6 * (1.0 + x.numel() as f64).sqrt());
+        assert_close(&sum_to(&x, &target).unwrap(), &sum_to(&f64s(&x), &target).unwrap(), 1e-6, 4e-6 * (1.0 + x.numel() as f64).sqrt());
     }
 
     #[test]

@@ -35,8 +35,8 @@ fn train_eval_predict_report() {
     assert_eq!(predicted["images"][0]["guesses"].as_array().unwrap().len(), 2);
 
     // A run is never overwritten.
-    let again = finish(quartz().args(["train", "--out"]).arg(&run).arg(&experiment), 1);
-    assert!(text(&again.stderr).contains("run"), "{}", text(&again.stderr));
+    let again = finish(quartz().args(["train", "--out"]).arg(&run).arg(&experiment), 2);
+    assert!(text(&again.stderr).contains("--resume"), "{}", text(&again.stderr));
 }
 
 #[test]
