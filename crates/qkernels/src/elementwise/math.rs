@@ -6,7 +6,7 @@
 use crate::isa::Isa;
 use std::f32::consts::{LOG2_E, SQRT_2};
 
-/// Largest error of [`exp`], [`log`], [`tanh`] and [`sigmoid`] in units in the last place.
+/// Largest error of exp, log, tanh and sigmoid in units in the last place.
 pub const ULP: f64 = 2.5;
 
 // ln 2 as a number of few bits, whose product with an exponent is exact, and the rest.
