@@ -43,7 +43,7 @@ fn render(run: &RunReader, images: &ImageSource<'_>) -> Result<String, Failure> 
     Ok(html::page(&name, &body))
 }
 
-/// As [`write`], with the sample images from the data set where it is at hand; without them the samples are left out.
+/// As [`write()`], with the sample images from the data set where it is at hand; without them the samples are left out.
 pub(crate) fn write_with_images(run: &RunReader, data: Option<&Path>) -> Result<PathBuf, Failure> {
     let splits = open_splits(run, data);
     let image = |split: &str, index: u64| {
