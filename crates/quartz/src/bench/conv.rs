@@ -58,10 +58,9 @@ pub(super) fn run(bencher: &Bencher, shapes: &[[usize; 8]]) -> Result<(), Failur
         let measured = [
             ("fwd_seconds", forward),
             ("fwd_gflops", gflop / forward),
-            ("fwd_of_peak", bencher.of_peak(gflop / forward)),
             ("bwd_seconds", backward),
             ("bwd_gflops", 2.0 * gflop / backward),
-            ("bwd_of_peak", bencher.of_peak(2.0 * gflop / backward)),
+            ("of_peak", bencher.of_peak(3.0 * gflop / (forward + backward))),
         ];
         bencher.row(Key { bench: "conv_f32", n, c, k, hw, kernel, stride, pad, groups }, &measured)?;
     }
