@@ -161,3 +161,8 @@ pub use retained::{Retained, RetainedBy};
 pub use saved::Saved;
 pub use tape::Tape;
 pub use var::Var;
+
+/// The examples of the README run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
