@@ -6,6 +6,10 @@
 //!
 //! The choice is made once, at the first use: the best that the CPU has, or the one that the environment variable `QUARTZ_ISA` names.
 
+#[cfg(all(target_arch = "x86_64", not(quartz_quick_build)))]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -159,12 +163,14 @@ pub trait Outline: Sized {
 pub trait Kernel {
     /// What the computation returns.
     type Output;
+    /// Whether it uses the dot products of int8 or bf16. Other kernels run with the instructions below those, so that two instruction sets share their code.
+    const DOT_PRODUCTS: bool = false;
     /// Runs it with the instructions that `isa` proves.
     fn run<I: Isa>(self, isa: I) -> Self::Output;
 }
 
 macro_rules! isa_table {
-    ($($(#[$when:meta])* $id:ident $name:literal $module:ident::$token:ident [$($feature:tt),*] $doc:literal;)*) => {
+    ($($(#[$when:meta])* $id:ident $name:literal $module:ident::$token:ident, f32 $base:ident [$($feature:tt),*] $doc:literal;)*) => {
         /// The instruction sets that have kernels, on any CPU.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum IsaId {
@@ -204,8 +210,13 @@ macro_rules! isa_table {
         /// The CPU must support `id`.
         unsafe fn enter<K: Kernel>(id: IsaId, kernel: K) -> K::Output {
             match id {
-                // SAFETY: as promised by the caller.
-                $($(#[$when])* IsaId::$id => unsafe { $module::$token::assume() }.outline(kernel),)*
+                $($(#[$when])* IsaId::$id => if K::DOT_PRODUCTS {
+                    // SAFETY: as promised by the caller.
+                    unsafe { $module::$token::assume() }.outline(kernel)
+                } else {
+                    // SAFETY: as promised by the caller: a row's features include those of its f32 token.
+                    unsafe { $module::$base::assume() }.outline(kernel)
+                },)*
             }
         }
 
@@ -231,15 +242,16 @@ macro_rules! isa_table {
     }};
 }
 
-// To add a CPU: one row here, and a token in a file of its own.
+// To add a CPU: one row here, and a token in a file of its own. `f32` names the token of kernels without dot products.
+// With `--cfg quartz_quick_build` only the rows for AVX-512 and plain Rust are compiled, which halves the time of a build while a kernel is being written.
 isa_table! {
-    #[cfg(target_arch = "x86_64")] Avx512Vnni "avx512vnni" x86::Avx512Vnni
+    #[cfg(target_arch = "x86_64")] Avx512Vnni "avx512vnni" avx512::Avx512Vnni, f32 Avx512
         ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx512bf16", "fma"] "AVX-512 with int8 and bf16 dot products";
-    #[cfg(target_arch = "x86_64")] Avx512 "avx512" x86::Avx512
+    #[cfg(target_arch = "x86_64")] Avx512 "avx512" avx512::Avx512, f32 Avx512
         ["avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"] "AVX-512 of the Skylake server and later";
-    #[cfg(target_arch = "x86_64")] Avx2 "avx2" x86::Avx2 ["avx2", "fma"] "AVX2 with fused multiply-add";
-    #[cfg(target_arch = "aarch64")] Neon "neon" neon::Neon ["neon"] "NEON of 64-bit Arm";
-    Portable "portable" portable::Portable [] "plain Rust, for any CPU";
+    #[cfg(all(target_arch = "x86_64", not(quartz_quick_build)))] Avx2 "avx2" avx2::Avx2, f32 Avx2 ["avx2", "fma"] "AVX2 with fused multiply-add";
+    #[cfg(target_arch = "aarch64")] Neon "neon" neon::Neon, f32 Neon ["neon"] "NEON of 64-bit Arm";
+    Portable "portable" portable::Portable, f32 Portable [] "plain Rust, for any CPU";
 }
 
 /// The instruction sets that this CPU can run, best first.

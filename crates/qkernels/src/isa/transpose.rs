@@ -47,6 +47,7 @@ pub(super) unsafe fn transpose_16(from: *const f32, from_step: usize, to: *mut f
     }
 }
 
+#[cfg(not(quartz_quick_build))]
 /// Transposes 8 by 8 numbers.
 ///
 /// # Safety

@@ -1,0 +1,130 @@
+//! The token of AVX2.
+
+use super::x86::arithmetic;
+use super::{Isa, transpose};
+use std::arch::x86_64::*;
+
+/// AVX2 with FMA.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(());
+
+impl Avx2 {
+    /// A vector mask of the first `count <= 8` lanes.
+    #[inline(always)]
+    fn first(self, count: usize) -> __m256i {
+        // SAFETY: the token.
+        unsafe {
+            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), lanes)
+        }
+    }
+
+    #[inline(always)]
+    fn lanes(a: __m256) -> [f32; 8] {
+        bytemuck::cast(a)
+    }
+}
+
+// SAFETY: `assume` is the only constructor.
+unsafe impl Isa for Avx2 {
+    type F32 = __m256;
+    type Mask = __m256;
+    const LANES: usize = 8;
+    const REGISTERS: usize = 16;
+
+    #[inline(always)]
+    unsafe fn assume() -> Self {
+        Avx2(())
+    }
+    #[inline(always)]
+    unsafe fn load_at(self, from: *const f32) -> __m256 {
+        // SAFETY: the caller's promise; the token.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn load_part_at(self, from: *const f32, count: usize) -> __m256 {
+        // SAFETY: masked lanes are not read; the token.
+        unsafe { _mm256_maskload_ps(from, self.first(count)) }
+    }
+    #[inline(always)]
+    unsafe fn store_at(self, to: *mut f32, x: __m256) {
+        // SAFETY: the caller's promise; the token.
+        unsafe { _mm256_storeu_ps(to, x) }
+    }
+    #[inline(always)]
+    unsafe fn store_part_at(self, to: *mut f32, count: usize, x: __m256) {
+        // SAFETY: masked lanes are not written; the token.
+        unsafe { _mm256_maskstore_ps(to, self.first(count), x) }
+    }
+    #[inline(always)]
+    unsafe fn transpose_at(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        // SAFETY: the caller's promise; the token.
+        unsafe { transpose::transpose_8(from, from_step, to, to_step) }
+    }
+    #[inline(always)]
+    fn prefetch(self, at: *const f32) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[inline(always)]
+    fn scale_by_power_of_two(self, a: __m256, n: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe {
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+        }
+    }
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+    }
+    #[inline(always)]
+    fn gt(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_cmp_ps::<_CMP_GT_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn is_nan(self, a: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a) }
+    }
+    #[inline(always)]
+    fn split(self, a: __m256) -> (__m256, __m256) {
+        // SAFETY: the token.
+        unsafe {
+            let bits = _mm256_castps_si256(a);
+            let fraction = _mm256_and_si256(bits, _mm256_set1_epi32(0x007f_ffff));
+            let mantissa = _mm256_or_si256(fraction, _mm256_set1_epi32(0x3f80_0000));
+            let biased = _mm256_and_si256(_mm256_srli_epi32::<23>(bits), _mm256_set1_epi32(0xff));
+            let exponent = _mm256_sub_epi32(biased, _mm256_set1_epi32(127));
+            (_mm256_castsi256_ps(mantissa), _mm256_cvtepi32_ps(exponent))
+        }
+    }
+    #[inline(always)]
+    fn select(self, mask: __m256, yes: __m256, no: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_blendv_ps(no, yes, mask) }
+    }
+    #[inline(always)]
+    fn sum(self, a: __m256) -> f32 {
+        let [a, b, c, d, e, f, g, h] = Self::lanes(a);
+        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    }
+    #[inline(always)]
+    fn maximum(self, a: __m256) -> f32 {
+        Self::lanes(a).into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+    arithmetic!(
+        __m256,
+        _mm256_set1_ps,
+        _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_mul_ps,
+        _mm256_div_ps,
+        _mm256_fmadd_ps,
+        _mm256_max_ps,
+        _mm256_min_ps,
+        _mm256_sqrt_ps
+    );
+}

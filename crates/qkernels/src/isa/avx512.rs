@@ -1,0 +1,117 @@
+//! Tokens of AVX-512.
+
+use super::x86::arithmetic;
+use super::{Isa, transpose};
+use std::arch::x86_64::*;
+
+macro_rules! avx512 {
+    ($name:ident, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Clone, Copy)]
+        pub(super) struct $name(());
+
+        // SAFETY: `assume` is the only constructor.
+        unsafe impl Isa for $name {
+            type F32 = __m512;
+            type Mask = __mmask16;
+            const LANES: usize = 16;
+            const REGISTERS: usize = 32;
+
+            #[inline(always)]
+            unsafe fn assume() -> Self {
+                $name(())
+            }
+            #[inline(always)]
+            unsafe fn load_at(self, from: *const f32) -> __m512 {
+                // SAFETY: the caller's promise; the token.
+                unsafe { _mm512_loadu_ps(from) }
+            }
+            #[inline(always)]
+            unsafe fn load_part_at(self, from: *const f32, count: usize) -> __m512 {
+                // SAFETY: masked lanes are not read; the token.
+                unsafe { _mm512_maskz_loadu_ps(first(count), from) }
+            }
+            #[inline(always)]
+            unsafe fn store_at(self, to: *mut f32, x: __m512) {
+                // SAFETY: the caller's promise; the token.
+                unsafe { _mm512_storeu_ps(to, x) }
+            }
+            #[inline(always)]
+            unsafe fn store_part_at(self, to: *mut f32, count: usize, x: __m512) {
+                // SAFETY: masked lanes are not written; the token.
+                unsafe { _mm512_mask_storeu_ps(to, first(count), x) }
+            }
+            #[inline(always)]
+            unsafe fn transpose_at(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+                // SAFETY: the caller's promise; the token.
+                unsafe { transpose::transpose_16(from, from_step, to, to_step) }
+            }
+            #[inline(always)]
+            fn prefetch(self, at: *const f32) {
+                // SAFETY: a prefetch of any address is harmless.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+            }
+            #[inline(always)]
+            fn scale_by_power_of_two(self, a: __m512, n: __m512) -> __m512 {
+                // SAFETY: the token.
+                unsafe { _mm512_scalef_ps(a, n) }
+            }
+            #[inline(always)]
+            fn round(self, a: __m512) -> __m512 {
+                // SAFETY: the token.
+                unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+            }
+            #[inline(always)]
+            fn gt(self, a: __m512, b: __m512) -> __mmask16 {
+                // SAFETY: the token.
+                unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) }
+            }
+            #[inline(always)]
+            fn is_nan(self, a: __m512) -> __mmask16 {
+                // SAFETY: the token.
+                unsafe { _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a) }
+            }
+            #[inline(always)]
+            fn split(self, a: __m512) -> (__m512, __m512) {
+                // SAFETY: the token.
+                unsafe { (_mm512_getmant_ps::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_ZERO>(a), _mm512_getexp_ps(a)) }
+            }
+            #[inline(always)]
+            fn select(self, mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
+                // SAFETY: the token.
+                unsafe { _mm512_mask_blend_ps(mask, no, yes) }
+            }
+            #[inline(always)]
+            fn sum(self, a: __m512) -> f32 {
+                // SAFETY: the token.
+                unsafe { _mm512_reduce_add_ps(a) }
+            }
+            #[inline(always)]
+            fn maximum(self, a: __m512) -> f32 {
+                // SAFETY: the token.
+                unsafe { _mm512_reduce_max_ps(a) }
+            }
+            arithmetic!(
+                __m512,
+                _mm512_set1_ps,
+                _mm512_add_ps,
+                _mm512_sub_ps,
+                _mm512_mul_ps,
+                _mm512_div_ps,
+                _mm512_fmadd_ps,
+                _mm512_max_ps,
+                _mm512_min_ps,
+                _mm512_sqrt_ps
+            );
+        }
+    };
+}
+
+/// A mask of the first `count <= 16` lanes.
+#[inline(always)]
+fn first(count: usize) -> __mmask16 {
+    ((1u32 << count) - 1) as __mmask16
+}
+
+avx512!(Avx512, "AVX-512 F, BW, DQ, VL.");
+avx512!(Avx512Vnni, "AVX-512 with VNNI and BF16.");
