@@ -2,8 +2,8 @@
 
 use crate::accumulate::{accumulate, ones};
 use crate::finite::expect_finite;
-use crate::tape::{Edge, Node, OpNode, Rule};
-use crate::{Error, Function, Gradients, Pass, Result, Saved, Tape, Var};
+use crate::tape::{Edge, Node, OpNode, Rule, bytes};
+use crate::{Error, Function, Gradients, Pass, PassCost, Result, Saved, Tape, Var};
 use qkernels::reduce::sum_to;
 use qtensor::Tensor;
 use std::sync::Arc;
@@ -67,6 +67,8 @@ impl Tape {
         let needs: Vec<bool> = node.inputs.iter().map(Option::is_some).collect();
         // The ops of a rerun are timed one by one.
         let timed = self.settings.profile.as_ref().filter(|_| matches!(node.rule, Rule::Vjp(_)));
+        let mut cost = PassCost { calls: 1, multiply_adds: node.multiply_adds, ..PassCost::default() };
+        cost.bytes = node.saved.iter().chain([&dy]).map(bytes).sum();
         let start = timed.map(|_| Instant::now());
         let gradients = match node.rule {
             Rule::Rerun(ref function) => self.rerun(&**function, &scope, node.saved, dy, &needs),
@@ -81,13 +83,15 @@ impl Tape {
         for (i, (edge, gradient)) in node.inputs.iter().zip(gradients).enumerate() {
             let (Some(edge), Some(gradient)) = (edge, gradient) else { continue };
             let gradient = fit(name, gradient, edge).map_err(at)?;
+            cost.bytes += bytes(&gradient);
             if self.settings.check_finite {
                 expect_finite(&gradient, name, &scope, Pass::Backward, || format!("gradient of input {i}"))?;
             }
             accumulate(&mut slots[edge.node], gradient).map_err(at)?;
         }
         if let (Some(profile), Some(start)) = (timed, start) {
-            profile.add(&scope, name, Pass::Backward, start);
+            cost.time = start.elapsed();
+            profile.add(&scope, name, Pass::Backward, cost);
         }
         Ok(())
     }

@@ -49,11 +49,15 @@ impl Tape {
         let detached: Vec<Var> = inputs.iter().map(|v| v.detach()).collect();
         let outer_recording = std::mem::replace(&mut self.recording, false);
         let outer_taps = std::mem::replace(&mut self.taps, wants_taps.then(Vec::new));
+        let before = self.multiply_adds;
         let output = function.forward(self, &detached);
         let taps = std::mem::replace(&mut self.taps, outer_taps).unwrap_or_default();
         self.recording = outer_recording;
         let values: Vec<Tensor> = detached.into_iter().map(Var::into_value).collect();
-        Ok(self.record(rule, edges, &values, output?.into_value(), &taps))
+        let var = self.record(rule, edges, &values, output?.into_value(), &taps);
+        // Each product has two factors, and a hand-derived rule a gradient for both. The ops of a rerun count their own.
+        self.count_backward(&var, if wants_taps { 2 * (self.multiply_adds - before) } else { 0 });
+        Ok(var)
     }
 
     /// Offers an intermediate of a composite to its hand-derived rule, which finds it in

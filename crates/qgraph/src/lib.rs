@@ -152,7 +152,7 @@ pub use error::{Error, Result};
 pub use function::{Function, Mode};
 pub use gradients::Gradients;
 pub use op::{Context, Op, Record, Vjp, inputs};
-pub use profile::{OpTime, Pass, Profile};
+pub use profile::{OpCost, Pass, PassCost, Profile};
 pub use qkernels as kernels;
 pub use qkernels::pool::PoolParams;
 pub use qkernels::{Activation, Conv2dParams};

@@ -61,6 +61,13 @@ pub trait Op: Vjp {
     /// # Errors
     /// Shapes or types that the op does not take. No panic on any input.
     fn forward(&self, inputs: &[Tensor], context: &mut Context) -> Result<Tensor>;
+
+    /// Multiplications with an addition of a forward that is a product of the first two inputs, for the figures of
+    /// [`Profile`](crate::Profile): the backward pass takes as many for each of the two that needs a gradient. Other ops count none.
+    fn multiply_adds(&self, inputs: &[Tensor], output: &Tensor) -> u64 {
+        let _ = (inputs, output);
+        0
+    }
 }
 
 /// What the forward of a primitive may do besides computing its output.

@@ -1,7 +1,8 @@
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::AddAssign;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// In which pass an op ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,24 +25,44 @@ impl fmt::Display for Pass {
     }
 }
 
-/// Times of one op in one scope.
+/// What all runs of one op in one pass came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PassCost {
+    /// Number of runs.
+    pub calls: usize,
+    /// Their time.
+    pub time: Duration,
+    /// Multiplications with an addition in their products, as [`Op::multiply_adds`](crate::Op::multiply_adds) counts them.
+    pub multiply_adds: u64,
+    /// Bytes of the tensors that came in and went out; what an op reads twice counts once.
+    pub bytes: u64,
+}
+
+impl AddAssign for PassCost {
+    fn add_assign(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.time += other.time;
+        self.multiply_adds += other.multiply_adds;
+        self.bytes += other.bytes;
+    }
+}
+
+/// The cost of one op in one scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OpTime {
+pub struct OpCost {
     /// The scope in which the op was applied; empty outside any scope.
     pub scope: String,
     /// The op's name.
     pub op: &'static str,
-    /// Number of forward runs.
-    pub calls: usize,
-    /// Time of all forward runs.
-    pub forward: Duration,
-    /// Time of all backward runs.
-    pub backward: Duration,
-    /// Time of all forwards that were run again in the backward pass.
-    pub recompute: Duration,
+    /// All forward runs.
+    pub forward: PassCost,
+    /// All backward runs.
+    pub backward: PassCost,
+    /// All forwards that were run again in the backward pass.
+    pub recompute: PassCost,
 }
 
-/// A stopwatch for every op of the tapes that it is given to: a cheap handle, whose clones share the figures.
+/// A stopwatch and meter for every op of the tapes that it is given to: a cheap handle, whose clones share the figures.
 ///
 /// ```
 /// # use qgraph::{Profile, Tape, Tensor};
@@ -60,7 +81,7 @@ pub struct Profile {
 
 #[derive(Debug, Default)]
 struct Table {
-    rows: Vec<OpTime>,
+    rows: Vec<OpCost>,
     place: HashMap<(String, &'static str), usize>,
 }
 
@@ -71,7 +92,7 @@ impl Profile {
     }
 
     /// The figures so far, in the order in which the ops first ran.
-    pub fn rows(&self) -> Vec<OpTime> {
+    pub fn rows(&self) -> Vec<OpCost> {
         self.lock().rows.clone()
     }
 
@@ -80,23 +101,19 @@ impl Profile {
         *self.lock() = Table::default();
     }
 
-    pub(crate) fn add(&self, scope: &str, op: &'static str, pass: Pass, since: Instant) {
-        let time = since.elapsed();
+    pub(crate) fn add(&self, scope: &str, op: &'static str, pass: Pass, cost: PassCost) {
         let mut table = self.lock();
         let next = table.rows.len();
         let place = *table.place.entry((scope.to_string(), op)).or_insert(next);
         if place == next {
-            table.rows.push(OpTime { scope: scope.to_string(), op, ..OpTime::default() });
+            table.rows.push(OpCost { scope: scope.to_string(), op, ..OpCost::default() });
         }
         let row = &mut table.rows[place];
-        match pass {
-            Pass::Forward => {
-                row.calls += 1;
-                row.forward += time;
-            }
-            Pass::Backward => row.backward += time,
-            Pass::Recompute => row.recompute += time,
-        }
+        *match pass {
+            Pass::Forward => &mut row.forward,
+            Pass::Backward => &mut row.backward,
+            Pass::Recompute => &mut row.recompute,
+        } += cost;
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

@@ -1,6 +1,6 @@
 use crate::finite::expect_finite;
 use crate::var::TapeId;
-use crate::{Context, Effect, Error, Function, Op, Pass, Profile, Record, Result, Saved, Var, Vjp};
+use crate::{Context, Effect, Error, Function, Op, Pass, PassCost, Profile, Record, Result, Saved, Var, Vjp};
 use qtensor::{DType, Shape, Tensor};
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,6 +22,8 @@ pub struct Tape {
     pub(crate) effects: Option<Vec<Effect>>,
     pub(crate) scope: Arc<str>,
     pub(crate) settings: Settings,
+    /// Of all forwards so far; counted for a profile only.
+    pub(crate) multiply_adds: u64,
 }
 
 /// What a tape hands on to the tape of a rerun.
@@ -45,6 +47,8 @@ pub(crate) struct OpNode {
     pub(crate) inputs: Vec<Option<Edge>>,
     pub(crate) saved: Saved,
     pub(crate) scope: Arc<str>,
+    /// Of the backward pass; counted for a profile only.
+    pub(crate) multiply_adds: u64,
 }
 
 /// Where the gradient of an input goes, and what it must look like.
@@ -80,6 +84,7 @@ impl Default for Tape {
             effects: Some(Vec::new()),
             scope: Arc::from(""),
             settings: Settings { check_finite: false, profile: None, forward: Pass::Forward },
+            multiply_adds: 0,
         }
     }
 }
@@ -161,8 +166,13 @@ impl Tape {
         };
         let start = self.settings.profile.is_some().then(Instant::now);
         let output = op.forward(&values, &mut context).map_err(|e| e.at(name, &self.scope, pass))?;
+        let mut multiply_adds = 0;
         if let (Some(profile), Some(start)) = (&self.settings.profile, start) {
-            profile.add(&self.scope, name, pass, start);
+            let time = start.elapsed();
+            multiply_adds = op.multiply_adds(&values, &output);
+            let bytes = values.iter().chain([&output]).map(bytes).sum();
+            profile.add(&self.scope, name, pass, PassCost { calls: 1, time, multiply_adds, bytes });
+            self.multiply_adds += multiply_adds;
         }
         if self.settings.check_finite {
             for (i, value) in values.iter().enumerate() {
@@ -173,7 +183,17 @@ impl Tape {
         if let (Some(all), Some(new)) = (&mut self.effects, context.effects) {
             all.extend(new);
         }
-        Ok(self.record(Rule::Vjp(op), edges, &values, output, &context.taps))
+        let products = edges.iter().take(2).flatten().count() as u64;
+        let var = self.record(Rule::Vjp(op), edges, &values, output, &context.taps);
+        self.count_backward(&var, products * multiply_adds);
+        Ok(var)
+    }
+
+    /// Notes what the backward pass of a variable's op will multiply.
+    pub(crate) fn count_backward(&mut self, var: &Var, multiply_adds: u64) {
+        if let (Some(_), Some(Node::Op(node))) = (&var.node, self.nodes.last_mut()) {
+            node.multiply_adds = multiply_adds;
+        }
     }
 
     /// The places of the inputs; refuses variables that cannot be used here.
@@ -208,7 +228,7 @@ impl Tape {
             Rule::Vjp(rule) => rule.save(&Record { inputs, output: &output, taps, needs: &needs }, &mut saved),
             Rule::Rerun(_) => inputs.iter().for_each(|input| saved.keep(input)),
         }
-        self.nodes.push(Node::Op(OpNode { rule, inputs: edges, saved, scope: self.scope.clone() }));
+        self.nodes.push(Node::Op(OpNode { rule, inputs: edges, saved, scope: self.scope.clone(), multiply_adds: 0 }));
         Var { value: output, node: Some((self.id.clone(), self.nodes.len() - 1)) }
     }
 
@@ -224,4 +244,9 @@ impl Tape {
     pub fn take_effects(&mut self) -> Vec<Effect> {
         self.effects.as_mut().map(std::mem::take).unwrap_or_default()
     }
+}
+
+/// Bytes of a tensor's elements.
+pub(crate) fn bytes(tensor: &Tensor) -> u64 {
+    (tensor.numel() * tensor.dtype().size()) as u64
 }

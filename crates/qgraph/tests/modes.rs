@@ -244,8 +244,9 @@ fn reruns_are_timed_as_such() {
     let y = tape.scope("block", |t| t.call(Quadratic { keep_projections: false }, &[&x; 4], Mode::Recompute)).unwrap();
     tape.backward_from(&y, normal(&[4, 4], 2)).unwrap();
     let row = profile.rows().into_iter().find(|row| row.op == "matmul").unwrap();
-    assert_eq!((row.scope.as_str(), row.calls), ("block", 3));
-    assert!(!row.recompute.is_zero() && !row.backward.is_zero());
+    assert_eq!((row.scope.as_str(), row.recompute.calls), ("block", 3));
+    assert!(!row.recompute.time.is_zero() && !row.backward.time.is_zero());
+    assert_eq!((row.recompute.multiply_adds, row.backward.multiply_adds), (3 * 64, 6 * 64));
 }
 
 /// Uses a variable that is not among its inputs.

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Odd, assert_close, normal};
 use qgraph::ops::Reshape;
-use qgraph::{DType, Error, Gradients, Pass, Profile, Shape, Tape, Tensor, Var};
+use qgraph::{DType, Error, Gradients, Pass, PassCost, Profile, Shape, Tape, Tensor, Var};
 
 fn vector(values: &[f64]) -> Tensor {
     Tensor::from_slice([values.len()], values).unwrap()
@@ -213,9 +213,17 @@ fn a_profile_counts_by_scope_and_op() {
         tape.backward(&loss).unwrap();
     }
     let rows = profile.rows();
-    let names: Vec<_> = rows.iter().map(|r| (r.scope.as_str(), r.op, r.calls)).collect();
+    let names: Vec<_> = rows.iter().map(|r| (r.scope.as_str(), r.op, r.forward.calls)).collect();
     assert_eq!(names, [("first", "matmul", 3), ("second", "matmul", 3), ("", "sum", 3)]);
-    assert!(rows.iter().all(|r| !r.forward.is_zero() && !r.backward.is_zero() && r.recompute.is_zero()));
+    assert!(rows.iter().all(|r| !r.forward.time.is_zero() && !r.backward.time.is_zero()));
+    assert!(rows.iter().all(|r| r.recompute == PassCost::default()));
+    // 4 × 4 × 4 products a matmul, and twice as many backward; three f64 matrices in and out, backward five: two saved, dy, two gradients.
+    let figures: Vec<_> = rows
+        .iter()
+        .map(|r| [r.forward.multiply_adds, r.backward.multiply_adds, r.forward.bytes, r.backward.bytes])
+        .collect();
+    let (matmul, matrix) = ([3 * 64, 3 * 128, 9 * 128, 15 * 128], 3 * 128);
+    assert_eq!(figures, [matmul, matmul, [0, 0, matrix + 3 * 8, 3 * 8 + matrix]]);
     profile.clear();
     assert!(profile.rows().is_empty());
 }

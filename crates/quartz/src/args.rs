@@ -81,6 +81,9 @@ pub(crate) struct Train {
     /// Check the experiment and build the model, but do not train
     #[arg(long)]
     pub(crate) check: bool,
+    /// Before training, measure a few steps and print time, GFLOP/s, share of the peak and bytes of every layer in both directions
+    #[arg(long)]
+    pub(crate) profile: bool,
     /// Stop every epoch after this many batches
     #[arg(long, value_name = "N")]
     pub(crate) limit_batches: Option<u64>,
@@ -212,7 +215,8 @@ pub(crate) struct Doctor {
 #[command(after_help = "Examples:
   quartz bench gemm conv --json --threads 2
   quartz bench conv --shape 128,16,16,32,3,1,1,1     # n,c,k,hw,kernel,stride,pad,groups
-  quartz bench gemm --shape 64,576,16384             # m,k,n")]
+  quartz bench gemm --shape 64,576,16384             # m,k,n
+  quartz bench train --model resnet20 --batch 32 --batch 512")]
 pub(crate) struct Bench {
     /// What to measure [default: all but peak]
     #[arg(value_enum)]
@@ -220,6 +224,12 @@ pub(crate) struct Bench {
     /// Measure this shape instead of the standard ones (repeatable): m,k,n for gemm; n,c,k,hw,kernel,stride,pad,groups for conv; n,i,o for linear
     #[arg(long = "shape", value_name = "N,N,…", value_parser = shape)]
     pub(crate) shapes: Vec<Shape>,
+    /// Only this network, in infer and train (repeatable)
+    #[arg(long = "model", value_name = "NAME", value_parser = crate::bench::NETWORKS)]
+    pub(crate) models: Vec<String>,
+    /// Images in a batch, in infer and train, instead of the network's own number (repeatable)
+    #[arg(long = "batch", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) batches: Vec<u32>,
     /// Timed repetitions, of which the median counts
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) repeat: u32,

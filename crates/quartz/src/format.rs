@@ -30,6 +30,16 @@ pub(crate) fn percent(value: f64) -> String {
     format!("{:.2} %", value * 100.0)
 }
 
+/// A rate in GFLOP/s, or a dash where nothing is multiplied.
+pub(crate) fn rate(gflops: f64) -> String {
+    if gflops > 0.0 { format!("{gflops:.0}") } else { "–".into() }
+}
+
+/// The share of a peak that a rate is, or a dash where either is nothing.
+pub(crate) fn share_of_peak(gflops: f64, peak: f64) -> String {
+    if gflops > 0.0 && peak > 0.0 { format!("{:.0} %", 100.0 * gflops / peak) } else { "–".into() }
+}
+
 /// A duration in its natural unit.
 pub(crate) fn seconds(value: f64) -> String {
     if value < 1e-3 {

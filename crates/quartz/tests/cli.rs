@@ -14,7 +14,7 @@ fn text(bytes: &[u8]) -> String {
 fn train_eval_predict_report() {
     let folder = tempfile::tempdir().unwrap();
     let (experiment, run) = (tiny(folder.path()), folder.path().join("run"));
-    let output = finish(quartz().args(["train", "--json", "--out"]).arg(&run).arg(&experiment), 0);
+    let output = finish(quartz().args(["train", "--json", "--profile", "--out"]).arg(&run).arg(&experiment), 0);
     let result = json(&output);
     for key in ["run", "epochs", "best_top1", "last_top1", "test_loss", "images_per_s", "peak_bytes", "seconds"] {
         assert!(!result[key].is_null(), "{key}: {result}");
@@ -22,13 +22,23 @@ fn train_eval_predict_report() {
     assert!((0.0..=1.0).contains(&result["best_top1"].as_f64().unwrap()));
     let log = text(&output.stderr);
     assert!(log.contains("epoch   3") && !log.contains('\u{1b}'), "{log}");
+    let fc = log.lines().find(|line| line.starts_with("fc ")).unwrap_or_else(|| panic!("no layer fc: {log}"));
+    assert!(
+        log.contains("GFLOP/s") && fc.matches('%').count() == 2,
+        "both directions with their share of the peak: {fc}"
+    );
 
     let eval = json(&finish(quartz().args(["eval", "--json"]).arg(&run), 0));
     assert_eq!(eval["images"], 2000);
     assert_eq!(eval["top1"], result["best_top1"]);
 
     let page = std::fs::read_to_string(run.join("report.html")).unwrap();
-    assert!(page.contains("data:image/png;base64,") && page.contains("<polyline") && !page.contains("http"));
+    assert!(
+        page.contains("data:image/png;base64,")
+            && page.contains("<polyline")
+            && page.contains("<th>of peak</th>")
+            && !page.contains("http")
+    );
     let image = folder.path().join("image.png");
     image::RgbImage::from_fn(40, 40, |x, y| image::Rgb([x as u8 * 6, y as u8 * 6, 90])).save(&image).unwrap();
     let predicted = json(&finish(quartz().args(["predict", "--json", "--topk", "2"]).arg(&run).arg(&image), 0));

@@ -305,7 +305,7 @@ fn a_run_folder_holds_everything() {
     let profile = reader.profile().unwrap().unwrap();
     assert_eq!(profile.batch, 8);
     assert!(
-        profile.layers.iter().any(|l| l.name.contains("fc") && l.forward_seconds > 0.0 && l.backward_seconds > 0.0),
+        profile.layers.iter().any(|l| l.name.contains("fc") && l.forward.gflops() > 0.0 && l.backward.gflops() > 0.0),
         "{profile:?}"
     );
     assert!(profile.retained_bytes > 0 && profile.peak_bytes >= profile.retained_bytes);

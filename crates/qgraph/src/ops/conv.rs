@@ -56,6 +56,10 @@ impl Op for Conv2d {
         };
         Ok(conv2d(x, w, bias, &self.params, self.activation)?)
     }
+
+    fn multiply_adds(&self, inputs: &[Tensor], output: &Tensor) -> u64 {
+        inputs.get(1).map_or(0, |w| (output.numel() * w.numel() / w.shape()[0].max(1)) as u64)
+    }
 }
 
 impl Tape {

@@ -34,6 +34,10 @@ impl Op for Matmul {
         let [a, b] = inputs(self.name(), x)?;
         Ok(matmul(a, b)?)
     }
+
+    fn multiply_adds(&self, inputs: &[Tensor], output: &Tensor) -> u64 {
+        inputs.first().map_or(0, |a| output.numel() as u64 * a.shape()[1] as u64)
+    }
 }
 
 /// A fully connected layer, `activation(x Wᵀ + b)`: `x` `[N, in]`, `W` `[out, in]`, and, as an optional third input, `b` `[out]`.
@@ -85,6 +89,10 @@ impl Op for Linear {
             ));
         }
         Ok(Gemm { bias, activation: self.activation, ..Gemm::new(x, &w.t()?) }.run()?)
+    }
+
+    fn multiply_adds(&self, inputs: &[Tensor], output: &Tensor) -> u64 {
+        inputs.first().map_or(0, |x| output.numel() as u64 * x.shape()[1] as u64)
     }
 }
 

@@ -11,6 +11,9 @@ use crate::failure::Failure;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+/// The networks of `infer` and `train`.
+pub(crate) use steps::NETWORKS;
+
 /// Where rows go, and what every measurement needs.
 pub(crate) struct Bencher {
     json: bool,
@@ -82,8 +85,8 @@ pub(crate) fn run(arguments: &Bench) -> Result<(), Failure> {
             Benchmark::Gemm => gemm::run(&bencher, &of_length::<3>(shapes))?,
             Benchmark::Conv => conv::run(&bencher, &of_length::<8>(shapes))?,
             Benchmark::Linear => linear::run(&bencher, &of_length::<3>(shapes))?,
-            Benchmark::Infer => steps::infer(&bencher)?,
-            Benchmark::Train => steps::train(&bencher)?,
+            Benchmark::Infer => steps::infer(&bencher, arguments)?,
+            Benchmark::Train => steps::train(&bencher, arguments)?,
             Benchmark::Peak => {
                 let key = serde_json::json!({"bench": "peak", "threads": qkernels::par::threads()});
                 bencher.row(key, &[("gflops", peak_gflops)])?;

@@ -1,6 +1,7 @@
 //! Whole networks: a forward pass, and a training step with its update.
 
 use super::{Bencher, gemm::normal};
+use crate::args::Bench;
 use crate::failure::Failure;
 use qgraph::{Tape, Tensor, Var};
 use qzoo::experiment::{self, ModelName, Optim, Rule, Sgd};
@@ -10,6 +11,7 @@ use qzoo::optim::Optimizer;
 use serde::Serialize;
 
 /// A network as the peer's figures name it.
+#[derive(Clone, Copy)]
 struct Subject {
     name: &'static str,
     model: ModelName,
@@ -17,12 +19,27 @@ struct Subject {
     batch: usize,
 }
 
+/// Their names.
+pub(crate) const NETWORKS: [&str; 4] = ["mnist_mlp", "resnet20", "resnet32", "vgg13"];
+
 const SUBJECTS: [Subject; 4] = [
-    Subject { name: "mnist_mlp", model: ModelName::Mlp, input: [1, 28, 28], batch: 128 },
-    Subject { name: "resnet20", model: ModelName::ResNet20, input: [3, 32, 32], batch: 128 },
-    Subject { name: "resnet32", model: ModelName::ResNet32, input: [3, 32, 32], batch: 128 },
-    Subject { name: "vgg13", model: ModelName::Vgg13, input: [3, 32, 32], batch: 64 },
+    Subject { name: NETWORKS[0], model: ModelName::Mlp, input: [1, 28, 28], batch: 128 },
+    Subject { name: NETWORKS[1], model: ModelName::ResNet20, input: [3, 32, 32], batch: 128 },
+    Subject { name: NETWORKS[2], model: ModelName::ResNet32, input: [3, 32, 32], batch: 128 },
+    Subject { name: NETWORKS[3], model: ModelName::Vgg13, input: [3, 32, 32], batch: 64 },
 ];
+
+/// The networks that were asked for, with each of the batches that were asked for.
+fn subjects(arguments: &Bench) -> impl Iterator<Item = Subject> {
+    let wanted =
+        |subject: &&Subject| arguments.models.is_empty() || arguments.models.iter().any(|name| name == subject.name);
+    SUBJECTS.iter().filter(wanted).flat_map(|subject| {
+        let own = [subject.batch];
+        let given: Vec<usize> = arguments.batches.iter().map(|batch| *batch as usize).collect();
+        let batches = if given.is_empty() { own.to_vec() } else { given };
+        batches.into_iter().map(|batch| Subject { batch, ..*subject })
+    })
+}
 
 #[derive(Serialize)]
 struct Key {
@@ -53,8 +70,8 @@ impl Subject {
 }
 
 /// A row for the forward pass of each network.
-pub(super) fn infer(bencher: &Bencher) -> Result<(), Failure> {
-    for subject in &SUBJECTS {
+pub(super) fn infer(bencher: &Bencher, arguments: &Bench) -> Result<(), Failure> {
+    for subject in subjects(arguments) {
         let (model, images) = subject.build()?;
         let seconds = bencher.time(|| model.infer(&images).map(drop))?;
         subject.report(bencher, "infer", seconds, &model)?;
@@ -63,8 +80,8 @@ pub(super) fn infer(bencher: &Bencher) -> Result<(), Failure> {
 }
 
 /// A row for the training step of each network: forward, backward and an SGD update with momentum and decay.
-pub(super) fn train(bencher: &Bencher) -> Result<(), Failure> {
-    for subject in &SUBJECTS {
+pub(super) fn train(bencher: &Bencher, arguments: &Bench) -> Result<(), Failure> {
+    for subject in subjects(arguments) {
         let (mut model, images) = subject.build()?;
         let rule = Rule::Sgd(Sgd { momentum: 0.9, nesterov: true, ..Sgd::default() });
         let config = Optim { rule, lr: 0.1, weight_decay: 5e-4, ..Optim::default() };

@@ -5,6 +5,7 @@ pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod list;
 pub(crate) mod predict;
+mod profile;
 pub(crate) mod report;
 pub(crate) mod signals;
 pub(crate) mod summary;

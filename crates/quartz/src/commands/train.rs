@@ -39,6 +39,9 @@ pub(crate) fn run(arguments: &Train) -> Result<(), Failure> {
         (None, Some(experiment)) => start(experiment, arguments, options)?,
         (None, None) => return Err(Failure::usage("an experiment file or --resume RUN is needed")),
     };
+    if arguments.profile {
+        super::profile::print(&trainer.profile()?);
+    }
     let interval = Duration::from_secs_f64(trainer.experiment().log.interval_seconds.clamp(0.1, 86_400.0));
     let outcome = trainer.run(&mut Progress::new(arguments.output.quiet, interval))?;
     let path = trainer.folder().path().to_path_buf();

@@ -3,7 +3,7 @@
 use super::ImageSource;
 use super::html::{bar, escape, figure, table};
 use super::plots::{Labels, Series, confusion, curves};
-use crate::format::{bytes, count, percent, seconds};
+use crate::format::{bytes, count, percent, rate, seconds, share_of_peak};
 use base64::Engine as _;
 use qzoo::run::{Environment, EvaluationReport, Metrics, Profile, RunResult};
 
@@ -125,33 +125,55 @@ pub(super) fn layers(profile: &Profile) -> String {
     let most = |value: &dyn Fn(&qzoo::run::LayerCost) -> f64| {
         profile.layers.iter().map(value).fold(0.0, f64::max).max(f64::MIN_POSITIVE)
     };
-    let time = most(&|l| l.forward_seconds.max(l.backward_seconds));
+    let time = most(&|l| l.forward.seconds.max(l.backward.seconds));
     let memory = most(&|l| l.retained_bytes as f64);
     let rows: Vec<Vec<String>> = profile
         .layers
         .iter()
         .map(|layer| {
-            vec![
-                if layer.name.is_empty() { "loss".into() } else { escape(&layer.name) },
-                bar(&seconds(layer.forward_seconds), layer.forward_seconds / time),
-                bar(&seconds(layer.backward_seconds), layer.backward_seconds / time),
-                bar(&bytes(layer.retained_bytes), layer.retained_bytes as f64 / memory),
-            ]
+            let mut cells = vec![if layer.name.is_empty() { "loss".into() } else { escape(&layer.name) }];
+            for pass in [&layer.forward, &layer.backward] {
+                let share = share_of_peak(pass.gflops(), profile.peak_gflops);
+                cells.push(bar(&seconds(pass.seconds), pass.seconds / time));
+                cells.push(rate(pass.gflops()));
+                cells.push(share);
+                cells.push(bytes(pass.bytes));
+            }
+            cells.push(bar(&bytes(layer.retained_bytes), layer.retained_bytes as f64 / memory));
+            cells
         })
         .collect();
     let about = format!(
-        "One step of {} images: {} forward, {} backward, {} update; {} kept for the backward pass, {} at the peak.",
+        "A step of {} images, medians of {}: {} forward, {} backward, {} update; {} kept for the backward pass, {} at the peak. \
+         The multiply-add peak is {:.0} GFLOP/s; multiplications are counted as in the textbook, so that Winograd's algorithm can exceed it. \
+         Bytes are those of the tensors that the layer's ops take and give.",
         profile.batch,
+        profile.steps,
         seconds(profile.forward_seconds),
         seconds(profile.backward_seconds),
         seconds(profile.update_seconds),
         bytes(profile.retained_bytes),
-        bytes(profile.peak_bytes)
+        bytes(profile.peak_bytes),
+        profile.peak_gflops
     );
     format!(
         "<p class=\"dim\">{}</p>{}",
         escape(&about),
-        table(&["layer", "forward", "backward", "kept for backward"], &rows)
+        table(
+            &[
+                "layer",
+                "forward",
+                "GFLOP/s",
+                "of peak",
+                "bytes",
+                "backward",
+                "GFLOP/s",
+                "of peak",
+                "bytes",
+                "kept for backward",
+            ],
+            &rows
+        )
     )
 }
 

@@ -29,7 +29,7 @@ pub use folder::{RunFolder, latest};
 pub use log::LogFile;
 pub use metrics::{EpochLine, Metrics, MetricsFile, Record, StepLine, read_metrics};
 pub use reader::RunReader;
-pub use results::{ClassResult, EvaluationReport, LayerCost, Profile, RunResult, Sample};
+pub use results::{ClassResult, EvaluationReport, LayerCost, PassCost, Profile, RunResult, Sample};
 
 /// `Result` with [`RunError`].
 pub type Result<T, E = RunError> = std::result::Result<T, E>;

@@ -51,11 +51,16 @@ pub struct Sample {
     pub label_probability: f64,
 }
 
-/// Time and memory of one training step: `profile.json`.
+/// Time and memory of one training step, medians of a few: `profile.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Profile {
     /// Images in the step.
     pub batch: usize,
+    /// Steps measured.
+    pub steps: usize,
+    /// The multiply-add peak of the machine with the threads in use, measured beside the steps, in GFLOP/s.
+    pub peak_gflops: f64,
     /// Seconds of the forward pass with the loss.
     pub forward_seconds: f64,
     /// Seconds of the backward pass.
@@ -72,15 +77,36 @@ pub struct Profile {
 
 /// One layer's part of a [`Profile`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LayerCost {
     /// Its name, as in the parameters.
     pub name: String,
-    /// Seconds forward.
-    pub forward_seconds: f64,
-    /// Seconds backward.
-    pub backward_seconds: f64,
+    /// The forward pass.
+    pub forward: PassCost,
+    /// The backward pass, with forwards that are run again in it.
+    pub backward: PassCost,
     /// Bytes that it keeps for its backward pass.
     pub retained_bytes: u64,
+}
+
+/// What one pass through a layer costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PassCost {
+    /// Time.
+    pub seconds: f64,
+    /// Multiplications with an addition, as the textbook counts them, whatever the algorithm.
+    pub multiply_adds: u64,
+    /// Bytes of the tensors that its ops take and give.
+    pub bytes: u64,
+}
+
+impl PassCost {
+    /// Two floating-point operations a multiplication with an addition, in 10⁹ a second; 0 where nothing is multiplied. An algorithm with
+    /// fewer multiplications than the textbook's can exceed the peak of the machine.
+    pub fn gflops(&self) -> f64 {
+        if self.multiply_adds == 0 { 0.0 } else { 2.0 * self.multiply_adds as f64 / self.seconds / 1e9 }
+    }
 }
 
 /// The totals of a run: `result.json`, and what `--json` prints.
