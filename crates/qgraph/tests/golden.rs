@@ -52,6 +52,7 @@ impl Case<'_> {
                     padding: self.pair("padding"),
                     dilation: self.pair("dilation"),
                     groups: self.number("groups") as usize,
+                    winograd: true,
                 };
                 tape.conv2d(&x[0], &x[1], x.get(2), params)
             }

@@ -153,12 +153,13 @@ prop_compose! {
         stride in prop_oneof![2 => Just([1, 1]), 1 => [1..=3usize, 1..=3usize]],
         padding in prop_oneof![1 => Just([1, 1]), 2 => [0..=3usize, 0..=3usize]],
         dilation in prop_oneof![2 => Just([1, 1]), 1 => [1..=3usize, 1..=3usize]],
+        winograd: bool,
         memory in [memory(), memory(), memory()],
         activation in activation(),
         bias: bool,
         seed: u64,
     ) -> Case {
-        let params = Conv2dParams { stride, padding, dilation, groups };
+        let params = Conv2dParams { stride, padding, dilation, groups, winograd };
         Case { batch, groups, depth, input, kernel, params, memory, activation, bias, seed }
     }
 }

@@ -4,6 +4,7 @@
 
 use super::Geometry;
 use super::plan::Plan;
+use super::winograd;
 use crate::isa::IsaId;
 
 /// Ways to compute a convolution or one of its gradients.
@@ -15,6 +16,8 @@ pub(super) enum Algorithm {
     Depthwise,
     /// A matrix product whose left operand is addressed in the image instead of being copied out of it.
     ImplicitGemm,
+    /// Tiles of 4×4 outputs of 3×3 kernels, with a quarter of the multiplications.
+    Winograd,
 }
 
 impl Algorithm {
@@ -32,6 +35,8 @@ impl Algorithm {
             Algorithm::Loops
         } else if g.groups == g.channels && g.groups == g.filters && g.groups > 1 {
             Algorithm::Depthwise
+        } else if g.winograd && winograd::pays(g) {
+            Algorithm::Winograd
         } else {
             Algorithm::ImplicitGemm
         }

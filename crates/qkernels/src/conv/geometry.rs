@@ -16,6 +16,7 @@ pub(crate) struct Geometry {
     pub(crate) stride: [usize; 2],
     pub(crate) padding: [usize; 2],
     pub(crate) dilation: [usize; 2],
+    pub(crate) winograd: bool,
 }
 
 impl Geometry {
@@ -31,7 +32,7 @@ impl Geometry {
         let (&[batch, channels, height, width], &[filters, depth, kernel_height, kernel_width]) = (x, w) else {
             return Err(wrong("both must have four axes, N×C×H×W and O×C/groups×KH×KW".into()));
         };
-        let Conv2dParams { stride, padding, dilation, groups } = *params;
+        let Conv2dParams { stride, padding, dilation, groups, winograd } = *params;
         if stride.contains(&0) || dilation.contains(&0) || groups == 0 {
             return Err(wrong(format!(
                 "stride {stride:?}, dilation {dilation:?} and groups {groups} must be positive"
@@ -69,7 +70,8 @@ impl Geometry {
                 }
             };
         }
-        let geometry = Geometry { batch, channels, filters, groups, input, kernel, out, stride, padding, dilation };
+        let geometry =
+            Geometry { batch, channels, filters, groups, input, kernel, out, stride, padding, dilation, winograd };
         for shape in [x, w, &geometry.output_shape()] {
             Shape::new(shape)?;
         }

@@ -17,8 +17,9 @@ mod stage;
 mod tile;
 mod weight_grad;
 mod weights;
+mod winograd;
 
-use crate::{Activation, naive};
+use crate::{Activation, isa, naive};
 use algorithm::Algorithm;
 use correlate::Correlation;
 use depthwise::Depthwise;
@@ -40,11 +41,13 @@ pub struct Conv2dParams {
     pub dilation: [usize; 2],
     /// Independent groups of channels; as many as channels for a depthwise convolution.
     pub groups: usize,
+    /// Whether 3×3 convolutions of stride 1 may use Winograd's algorithm where it is faster: its rounding errors are a few times larger (docs/numerics.md).
+    pub winograd: bool,
 }
 
 impl Default for Conv2dParams {
     fn default() -> Self {
-        Conv2dParams { stride: [1; 2], padding: [0; 2], dilation: [1; 2], groups: 1 }
+        Conv2dParams { stride: [1; 2], padding: [0; 2], dilation: [1; 2], groups: 1, winograd: true }
     }
 }
 
@@ -88,6 +91,11 @@ pub fn conv2d(
             activation,
         }
         .run(),
+        Algorithm::Winograd => {
+            let bias = bias.map(Tensor::contiguous);
+            let bias = bias.as_ref().map(Tensor::as_slice::<f32>).transpose()?;
+            Ok(winograd::forward(&geometry, x, &[(w, bias)], activation, isa::current())?.swap_remove(0))
+        }
         Algorithm::Loops => {
             let y = naive::conv::conv2d(x, w, bias, params, activation)?;
             Ok(y.to_dtype(x.dtype())?.to_channels_last())
@@ -121,6 +129,7 @@ pub fn conv2d_input_grad(dy: &Tensor, w: &Tensor, x_shape: &[usize], params: &Co
             activation: Activation::None,
         }
         .run(),
+        Algorithm::Winograd => winograd::input_grad(&geometry, &[(dy, w)], isa::current()),
         Algorithm::Loops => {
             let dx = naive::conv::conv2d_input_grad(dy, w, x_shape, params)?;
             Ok(dx.to_dtype(dy.dtype())?.to_channels_last())
@@ -139,7 +148,7 @@ pub fn conv2d_weight_grad(x: &Tensor, dy: &Tensor, w_shape: &[usize], params: &C
     geometry.check_output(op, dy)?;
     match algorithm(&geometry, x.dtype()) {
         Algorithm::Depthwise => depthwise_grad::weight_grad(x, dy, &geometry),
-        Algorithm::ImplicitGemm => weight_grad::weight_grad(x, dy, &geometry),
+        Algorithm::ImplicitGemm | Algorithm::Winograd => weight_grad::weight_grad(x, dy, &geometry),
         Algorithm::Loops => naive::conv::conv2d_weight_grad(x, dy, w_shape, params)?.to_dtype(x.dtype()),
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn run(bencher: &Bencher, shapes: &[[usize; 8]]) -> Result<(), Failur
                 "--shape: {c} and {k} channels do not fit {groups} groups and stride {stride}"
             )));
         }
-        let params = Conv2dParams { stride: [stride; 2], padding: [pad; 2], dilation: [1; 2], groups };
+        let params = Conv2dParams { stride: [stride; 2], padding: [pad; 2], groups, ..Default::default() };
         let x = normal([n, c, hw, hw])?.to_channels_last();
         let w = normal([k, c / groups, kernel, kernel])?;
         let y = conv2d(&x, &w, None, &params, Activation::None)?;

@@ -43,7 +43,12 @@ impl Conv2dConfig {
     }
 
     fn params(&self) -> Conv2dParams {
-        Conv2dParams { stride: [self.stride; 2], padding: [self.padding; 2], dilation: [1; 2], groups: self.groups }
+        Conv2dParams {
+            stride: [self.stride; 2],
+            padding: [self.padding; 2],
+            groups: self.groups,
+            ..Conv2dParams::default()
+        }
     }
 }
 

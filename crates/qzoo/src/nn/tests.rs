@@ -26,7 +26,7 @@ fn unit(store: &mut Parameters, activation: ActivationName, norm: bool, order: O
 
 /// The unit, from single ops.
 fn spelled_out(tape: &mut Tape, x: &Var, leaves: &[Var], residual: Option<&Var>, case: &Case) -> Result<Var> {
-    let params = Conv2dParams { stride: [2; 2], padding: [1; 2], dilation: [1; 2], groups: 2 };
+    let params = Conv2dParams { stride: [2; 2], padding: [1; 2], groups: 2, ..Default::default() };
     let mut y = tape.conv2d(x, &leaves[0], Some(&leaves[1]), params)?;
     let slope = leaves.last().cloned();
     let norm = |tape: &mut Tape, y: &Var| {

@@ -1,0 +1,292 @@
+//! Forward pass and input gradient: blocks of tiles are transformed, multiplied with the filters at each point, and transformed back, all near the cache.
+//!
+//! Several correlations of equal sizes may share the work: `targets` of one source share its transform, and `sources` of one target share the way back.
+
+use super::filters::{Filters, Packed, Panel, Size};
+use super::multiply::Multiply;
+use super::patches::Patches;
+use super::tiling::{Blocks, Tiles, point_step};
+use super::transform::{PATCH, POINTS, TILE, both_axes, output, unrolled};
+use crate::Activation;
+use crate::conv::stage::{Images, Scratch};
+use crate::isa::{Isa, IsaId, Kernel, dispatch_on};
+use crate::par::{self, SharedOut};
+use qtensor::{DType, Result, Tensor};
+use std::ops::Range;
+
+/// Correlations of 3×3 taps, and what happens to their results.
+pub(super) struct Correlation<'a> {
+    pub(super) batch: usize,
+    /// Channels-last.
+    pub(super) sources: Vec<Images<'a>>,
+    pub(super) source_channels: usize,
+    /// Height and width of a source.
+    pub(super) source: [usize; 2],
+    /// Where the taps of the first output begin; negative in the padding.
+    pub(super) origin: [isize; 2],
+    /// For each target one of each source.
+    pub(super) filters: Vec<Filters<'a>>,
+    /// Channels, height and width of a target.
+    pub(super) channels: usize,
+    pub(super) output: [usize; 2],
+    /// One for each target: a value for each channel, or none.
+    pub(super) biases: Vec<Option<&'a [f32]>>,
+    pub(super) activation: Activation,
+}
+
+impl Correlation<'_> {
+    /// The results, channels-last, one for each bias.
+    ///
+    /// # Errors
+    /// A size overflows.
+    pub(super) fn run(&self, isa: IsaId) -> Result<Vec<Tensor>> {
+        let size = Size {
+            targets: self.biases.len(),
+            channels: self.channels,
+            sources: self.sources.len(),
+            source_channels: self.source_channels,
+        };
+        let packed = Packed::new(&self.filters, size, isa)?;
+        let shape = [self.batch, self.channels, self.output[0], self.output[1]];
+        let targets = self.biases.iter().map(|_| Tensor::empty_channels_last(shape, DType::F32));
+        let mut targets: Vec<Tensor> = targets.collect::<Result<_>>()?;
+        let outs = targets.iter_mut().map(|t| Ok(SharedOut::new(t.memory_mut::<f32>()?)));
+        let outs: Vec<SharedOut<f32>> = outs.collect::<Result<_>>()?;
+        let tiles = Tiles::new(self.batch, self.output);
+        let row = size.row(isa.lanes());
+        let blocks = Blocks::new(tiles.count, row, &packed.panels, isa.lanes());
+        let values = packed.buffer.memory::<f32>()?;
+        let shares = blocks.shares.len();
+        par::for_each(tiles.count.div_ceil(blocks.tiles) * shares, |task| {
+            let (first, share) = (task / shares * blocks.tiles, task % shares);
+            let range = first..(first + blocks.tiles).min(tiles.count);
+            let panels = blocks.shares[share].clone();
+            let group = blocks.group;
+            dispatch_on(
+                isa,
+                Task { work: self, packed: &packed, values, tiles, row, range, panels, group, outs: &outs },
+            );
+        });
+        Ok(targets)
+    }
+}
+
+/// A block of tiles and some panels.
+struct Task<'a> {
+    work: &'a Correlation<'a>,
+    packed: &'a Packed,
+    /// The packed filters.
+    values: &'a [f32],
+    tiles: Tiles,
+    row: usize,
+    range: Range<usize>,
+    panels: Range<usize>,
+    group: usize,
+    outs: &'a [SharedOut<f32>],
+}
+
+impl Kernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Task { work, packed, row, .. } = self;
+        let count = self.range.len();
+        let step = point_step(count, row);
+        let width = |panels: &[Panel]| panels.iter().map(|p| p.vectors * I::LANES).sum::<usize>();
+        let panels = &packed.panels[self.panels.clone()];
+        let widest = panels.chunks(self.group).map(width).max().unwrap_or(0);
+        let mut scratch = Scratch::new();
+        let memory = scratch.take(POINTS * (step + point_step(count, widest)));
+        let (inputs, products) = memory.split_at_mut(POINTS * step);
+        for (s, images) in work.sources.iter().enumerate() {
+            isa.outline(Patches {
+                images: *images,
+                channels: 0..work.source_channels,
+                size: work.source,
+                origin: work.origin,
+                tiles: self.tiles,
+                range: self.range.clone(),
+                to: inputs[s * (row / work.sources.len())..].as_mut_ptr(),
+                row,
+                point_step: step,
+            });
+        }
+        for panels in panels.chunks(self.group) {
+            let width = width(panels);
+            let products_step = point_step(count, width);
+            isa.outline(Products {
+                packed,
+                values: self.values,
+                panels,
+                tiles: count,
+                inputs,
+                row,
+                step,
+                products: products.as_mut_ptr(),
+                width,
+                products_step,
+            });
+            isa.outline(Outputs {
+                work,
+                panels,
+                tiles: self.tiles,
+                range: self.range.clone(),
+                products,
+                width,
+                step: products_step,
+                outs: self.outs,
+            });
+        }
+    }
+}
+
+/// All products of a block of tiles with a group of panels.
+struct Products<'a> {
+    packed: &'a Packed,
+    values: &'a [f32],
+    panels: &'a [Panel],
+    tiles: usize,
+    inputs: &'a [f32],
+    row: usize,
+    step: usize,
+    products: *mut f32,
+    width: usize,
+    products_step: usize,
+}
+
+impl Kernel for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        for point in 0..POINTS {
+            let mut lane = 0;
+            for panel in self.panels {
+                let multiply = Multiply {
+                    a: self.inputs[point * self.step..].as_ptr(),
+                    a_step: self.row,
+                    rows: self.tiles,
+                    depth: self.packed.depth,
+                    b: self.values[self.packed.point(panel, point)..].as_ptr(),
+                    c: self.products.wrapping_add(point * self.products_step + lane),
+                    c_step: self.width,
+                };
+                // SAFETY: the inputs hold a row for each tile at each point, the panel a row of its lanes for each channel, the products
+                // a row for each tile at each point, in which each panel has its lanes.
+                unsafe {
+                    match panel.vectors {
+                        1 => multiply.run::<I, 1>(isa),
+                        _ => multiply.run::<I, 2>(isa),
+                    }
+                }
+                lane += panel.vectors * I::LANES;
+            }
+        }
+    }
+}
+
+/// The way back: products to outputs, with bias and activation.
+struct Outputs<'a> {
+    work: &'a Correlation<'a>,
+    panels: &'a [Panel],
+    tiles: Tiles,
+    range: Range<usize>,
+    products: &'a [f32],
+    width: usize,
+    step: usize,
+    outs: &'a [SharedOut<f32>],
+}
+
+impl Kernel for Outputs<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let [height, width] = self.work.output;
+        let channels = self.work.channels;
+        for (t, [n, row, column]) in self.tiles.places(self.range.clone()).enumerate() {
+            let (row, column) = (row * TILE, column * TILE);
+            let rows = TILE.min(height - row);
+            let columns = TILE.min(width - column);
+            let place = ((n * height + row) * width + column) * channels;
+            let mut from = t * self.width;
+            for panel in self.panels {
+                let bias = self.work.biases[panel.target];
+                for first in panel.lanes.clone().step_by(I::LANES) {
+                    let count = I::LANES.min(panel.lanes.end - first);
+                    let back = Back {
+                        from: self.products[from..].as_ptr(),
+                        step: self.step,
+                        bias: bias.map_or(isa.zero(), |b| isa.load_part(&b[first..first + count])),
+                        activation: self.work.activation,
+                        // SAFETY: the pixel and its channel lie in the target.
+                        to: unsafe { self.outs[panel.target].at(place + first) },
+                        steps: [width * channels, channels],
+                        size: [rows, columns],
+                        count,
+                    };
+                    // SAFETY: the products hold all points of the tile; tasks differ in their tiles or panels.
+                    unsafe {
+                        if [rows, columns, count] == [TILE, TILE, I::LANES] {
+                            back.run::<I, true>(isa);
+                        } else {
+                            back.run::<I, false>(isa);
+                        }
+                    }
+                    from += I::LANES;
+                }
+            }
+        }
+    }
+}
+
+/// A vector of channels of one tile.
+struct Back<V> {
+    from: *const f32,
+    step: usize,
+    bias: V,
+    activation: Activation,
+    to: *mut f32,
+    /// Elements to the next row and the next pixel of the output.
+    steps: [usize; 2],
+    /// Rows and columns that exist.
+    size: [usize; 2],
+    /// Channels that exist.
+    count: usize,
+}
+
+impl<V: Copy> Back<V> {
+    /// # Safety
+    /// All points must be readable, all pixels and channels that exist writable; the whole tile where `WHOLE`.
+    #[inline(always)]
+    unsafe fn run<I: Isa<F32 = V>, const WHOLE: bool>(&self, isa: I) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            both_axes!(
+                isa,
+                output,
+                [PATCH to TILE],
+                |row, column| isa.load_at(self.from.add((row * PATCH + column) * self.step)),
+                |row, column, x| self.put::<I, WHOLE>(isa, row, column, x)
+            );
+        }
+    }
+    /// Finishes and stores a pixel.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run).
+    #[inline(always)]
+    unsafe fn put<I: Isa<F32 = V>, const WHOLE: bool>(&self, isa: I, row: usize, column: usize, x: V) {
+        let x = self.activation.apply_vector(isa, isa.add(x, self.bias));
+        let to = self.to.wrapping_add(row * self.steps[0] + column * self.steps[1]);
+        // SAFETY: the caller's promise.
+        unsafe {
+            if WHOLE {
+                isa.store_at(to, x);
+            } else if row < self.size[0] && column < self.size[1] {
+                isa.store_part_at(to, self.count, x);
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Tiles of an image, transformed to the points.
+
+use super::tiling::Tiles;
+use super::transform::{PATCH, TILE, both_axes, input, unrolled};
+use crate::conv::stage::Images;
+use crate::isa::{Isa, Kernel};
+use std::ops::Range;
+
+/// Transforms some tiles of channels-last images: `to[point * point_step + tile * row + channel]`. Channels are filled up with zeros to whole vectors.
+#[derive(Clone)]
+pub(super) struct Patches<'a> {
+    pub(super) images: Images<'a>,
+    pub(super) channels: Range<usize>,
+    /// Height and width of an image, beyond which there are zeros.
+    pub(super) size: [usize; 2],
+    /// Row and column of the first pixel of the first tile; negative in the padding.
+    pub(super) origin: [isize; 2],
+    pub(super) tiles: Tiles,
+    pub(super) range: Range<usize>,
+    pub(super) to: *mut f32,
+    pub(super) row: usize,
+    pub(super) point_step: usize,
+}
+
+/// A part of a vector of channels of one tile.
+#[derive(Clone, Copy)]
+struct Patch {
+    from: *const f32,
+    /// Elements to the next row and the next pixel.
+    steps: [usize; 2],
+    /// Bit `i` tells whether row or column `i` lies in the image.
+    present: [u32; 2],
+    /// Channels that exist.
+    count: usize,
+    to: *mut f32,
+    point_step: usize,
+}
+
+impl Kernel for Patches<'_> {
+    type Output = ();
+
+    /// The caller promises that `to` has room for all tiles and that no other thread uses it.
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let length = PATCH;
+        let all = (1 << length) - 1;
+        let [n_step, _, h_step, w_step] = self.images.strides;
+        for (t, [n, row, column]) in self.tiles.places(self.range.clone()).enumerate() {
+            let start = [row, column].map(|i| (i * TILE) as isize);
+            let start = [start[0] + self.origin[0], start[1] + self.origin[1]];
+            let present = [0, 1].map(|axis| {
+                let first = (-start[axis]).clamp(0, length as isize) as u32;
+                let end = (self.size[axis] as isize - start[axis]).clamp(0, length as isize) as u32;
+                (((1u32 << end) - 1) >> first) << first
+            });
+            let from = self.images.start().wrapping_add(n * n_step + self.channels.start);
+            let from = from.wrapping_offset(start[0] * h_step as isize).wrapping_offset(start[1] * w_step as isize);
+            for c in (0..self.channels.len()).step_by(I::LANES) {
+                let patch = Patch {
+                    from: from.wrapping_add(c),
+                    steps: [h_step, w_step],
+                    present,
+                    count: I::LANES.min(self.channels.len() - c),
+                    to: self.to.wrapping_add(t * self.row + c),
+                    point_step: self.point_step,
+                };
+                let whole = present == [all; 2] && patch.count == I::LANES;
+                // SAFETY: pixels that are present and channels that exist lie in the image; the results lie where the caller promised.
+                unsafe {
+                    if whole {
+                        patch.inputs::<I, true>(isa);
+                    } else {
+                        patch.inputs::<I, false>(isa);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Patch {
+    /// A pixel's channels, 0 outside the image.
+    ///
+    /// # Safety
+    /// What is said to be present must be readable; all of it where `WHOLE`.
+    #[inline(always)]
+    unsafe fn pixel<I: Isa, const WHOLE: bool>(&self, isa: I, row: usize, column: usize) -> I::F32 {
+        let from = self.from.wrapping_add(row * self.steps[0] + column * self.steps[1]);
+        // SAFETY: the caller's promise; nothing is read outside the image.
+        unsafe {
+            if WHOLE {
+                isa.load_at(from)
+            } else {
+                let is_present = (self.present[0] >> row) & (self.present[1] >> column) & 1;
+                isa.load_part_at(from, self.count * is_present as usize)
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`pixel`](Self::pixel), and the results must be writable.
+    #[inline(always)]
+    unsafe fn inputs<I: Isa, const WHOLE: bool>(&self, isa: I) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            both_axes!(
+                isa,
+                input,
+                [PATCH to PATCH],
+                |row, column| self.pixel::<I, WHOLE>(isa, row, column),
+                |row, column, x| isa.store_at(self.to.add((row * PATCH + column) * self.point_step), x)
+            );
+        }
+    }
+}
