@@ -4,17 +4,36 @@ use crate::{Error, Result};
 use qkernels::add_assign;
 use qtensor::{DType, Shape, Tensor};
 
-/// Adds `new` to what has arrived so far, in place where one of the two buffers is not shared.
-pub(crate) fn accumulate(slot: &mut Option<Tensor>, new: Tensor) -> Result<()> {
-    *slot = Some(match slot.take() {
-        None => new,
-        Some(old) => {
-            let (mut sum, other) = if !is_writable(&old) && is_writable(&new) { (new, old) } else { (old, new) };
-            add_assign(&mut sum, &other)?;
-            sum
+/// The gradient of one variable so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slot {
+    sum: Option<Tensor>,
+    /// Another summand, for a rule that takes two.
+    also: Option<Tensor>,
+}
+
+impl Slot {
+    /// Takes in another summand, as it is where there are two at most and the rule `takes_two`.
+    pub(crate) fn add(&mut self, new: Tensor, takes_two: bool) -> Result<()> {
+        match self.sum.take() {
+            None => self.sum = Some(new),
+            Some(old) if takes_two && self.also.is_none() => (self.sum, self.also) = (Some(old), Some(new)),
+            Some(old) => self.sum = Some(total(old, new)?),
         }
-    });
-    Ok(())
+        Ok(())
+    }
+
+    /// What has arrived: the sum, and the summand that is not part of it.
+    pub(crate) fn take(&mut self) -> Option<(Tensor, Option<Tensor>)> {
+        Some((self.sum.take()?, self.also.take()))
+    }
+}
+
+/// The sum, in place where one of the two buffers is not shared.
+pub(crate) fn total(old: Tensor, new: Tensor) -> Result<Tensor> {
+    let (mut sum, other) = if !is_writable(&old) && is_writable(&new) { (new, old) } else { (old, new) };
+    add_assign(&mut sum, &other)?;
+    Ok(sum)
 }
 
 /// Whether adding to it needs no copy. The gradient of a sum is one value repeated by strides: it is not writable.

@@ -1,6 +1,6 @@
 //! The reverse pass.
 
-use crate::accumulate::{accumulate, ones};
+use crate::accumulate::{Slot, ones};
 use crate::finite::expect_finite;
 use crate::tape::{Edge, Node, OpNode, Rule, bytes};
 use crate::{Error, Function, Gradients, Pass, PassCost, Result, Saved, Tape, Var};
@@ -8,8 +8,6 @@ use qkernels::reduce::sum_to;
 use qtensor::Tensor;
 use std::sync::Arc;
 use std::time::Instant;
-
-type Slots = Vec<Option<Tensor>>;
 
 impl Tape {
     /// The gradient of a loss of one element with respect to every leaf. Consumes the tape: what an op saved is released as
@@ -46,13 +44,16 @@ impl Tape {
             return Err(qtensor::Error::DType { op: "backward_from", expected: y.dtype(), found: dy.dtype() }.into());
         }
         let id = self.id.clone();
-        Ok(Gradients { id, slots: self.reverse(*start, dy)? })
+        Ok(Gradients {
+            id,
+            slots: self.reverse(*start, dy)?.into_iter().map(|mut slot| Some(slot.take()?.0)).collect(),
+        })
     }
 
     /// Pops every entry, last first; what remains in the slots are the gradients of leaves.
-    fn reverse(mut self, start: usize, dy: Tensor) -> Result<Slots> {
-        let mut slots: Slots = vec![None; self.nodes.len()];
-        slots[start] = Some(dy);
+    fn reverse(mut self, start: usize, dy: Tensor) -> Result<Vec<Slot>> {
+        let mut slots = vec![Slot::default(); self.nodes.len()];
+        slots[start].add(dy, false)?;
         while let Some(node) = self.nodes.pop() {
             let Node::Op(node) = node else { continue };
             if let Some(dy) = slots[self.nodes.len()].take() {
@@ -62,17 +63,21 @@ impl Tape {
         Ok(slots)
     }
 
-    fn step(&self, node: OpNode, dy: Tensor, slots: &mut Slots) -> Result<()> {
+    fn step(&self, mut node: OpNode, (dy, also): (Tensor, Option<Tensor>), slots: &mut [Slot]) -> Result<()> {
         let (name, scope) = (node.rule.name(), node.scope);
+        node.saved.restore(|entry| self.restored(entry))?;
         let needs: Vec<bool> = node.inputs.iter().map(Option::is_some).collect();
         // The ops of a rerun are timed one by one.
         let timed = self.settings.profile.as_ref().filter(|_| matches!(node.rule, Rule::Vjp(_)));
         let mut cost = PassCost { calls: 1, multiply_adds: node.multiply_adds, ..PassCost::default() };
-        cost.bytes = node.saved.iter().chain([&dy]).map(bytes).sum();
+        cost.bytes = node.saved.iter().chain([&dy]).chain(&also).map(bytes).sum();
         let start = timed.map(|_| Instant::now());
         let gradients = match node.rule {
             Rule::Rerun(ref function) => self.rerun(&**function, &scope, node.saved, dy, &needs),
-            Rule::Vjp(ref rule) => rule.vjp(node.saved, dy, &needs),
+            Rule::Vjp(ref rule) => match also {
+                Some(also) => rule.vjp_of_two(node.saved, [dy, also], &needs),
+                None => rule.vjp(node.saved, dy, &needs),
+            },
         };
         let at = |e: Error| e.at(name, &scope, Pass::Backward);
         let gradients = gradients.map_err(at)?;
@@ -87,13 +92,32 @@ impl Tape {
             if self.settings.check_finite {
                 expect_finite(&gradient, name, &scope, Pass::Backward, || format!("gradient of input {i}"))?;
             }
-            accumulate(&mut slots[edge.node], gradient).map_err(at)?;
+            slots[edge.node].add(gradient, self.takes_two(edge.node)).map_err(at)?;
         }
         if let (Some(profile), Some(start)) = (timed, start) {
             cost.time = start.elapsed();
             profile.add(&scope, name, Pass::Backward, cost);
         }
         Ok(())
+    }
+
+    fn takes_two(&self, entry: usize) -> bool {
+        matches!(&self.nodes[entry], Node::Op(OpNode { rule: Rule::Vjp(rule), .. }) if rule.takes_two())
+    }
+
+    /// The output of an earlier entry, computed again.
+    fn restored(&self, entry: usize) -> Result<Tensor> {
+        let Node::Op(OpNode { rule: Rule::Vjp(rule), saved, scope, .. }) = &self.nodes[entry] else {
+            return Err(Error::argument("backward", "a leaf is not computed again"));
+        };
+        let start = self.settings.profile.as_ref().map(|_| Instant::now());
+        let output = rule.restore(saved).map_err(|e| e.at(rule.name(), scope, Pass::Recompute))?;
+        if let (Some(profile), Some(start)) = (&self.settings.profile, start) {
+            let bytes = saved.iter().chain([&output]).map(bytes).sum();
+            let cost = PassCost { calls: 1, time: start.elapsed(), bytes, ..PassCost::default() };
+            profile.add(scope, rule.name(), Pass::Recompute, cost);
+        }
+        Ok(output)
     }
 
     /// Records the composite on a tape of its own, which emits no effects, and goes back along that.
@@ -121,7 +145,7 @@ impl Tape {
         }
         drop(output.value);
         let mut slots = inner.reverse(start, dy)?;
-        Ok(leaves.into_iter().map(|leaf| leaf.and_then(|index| slots[index].take())).collect())
+        Ok(leaves.into_iter().map(|leaf| leaf.and_then(|index| Some(slots[index].take()?.0))).collect())
     }
 }
 

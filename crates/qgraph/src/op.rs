@@ -17,6 +17,8 @@ pub struct Record<'a> {
     pub taps: &'a [Tensor],
     /// Which inputs need a gradient.
     pub needs: &'a [bool],
+    /// For each input, the entry of the tape that can compute it again, if any.
+    pub(crate) restorable: &'a [Option<usize>],
 }
 
 /// The backward half of an op: the vector-Jacobian product of `y = f(x0, x1, …)`.
@@ -47,6 +49,36 @@ pub trait Vjp: Debug + Send + Sync {
     /// # Errors
     /// Whatever a kernel refuses; the tape adds the op's name and scope.
     fn vjp(&self, saved: Saved, dy: Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>>;
+
+    /// Whether [`vjp_of_two`](Self::vjp_of_two) is cheaper than adding the gradients of two uses of the output first.
+    fn takes_two(&self) -> bool {
+        false
+    }
+
+    /// As [`vjp`](Self::vjp) for the gradient `dy + also`. The default adds them, in place where it can.
+    ///
+    /// # Errors
+    /// As [`vjp`](Self::vjp).
+    fn vjp_of_two(&self, saved: Saved, [dy, also]: [Tensor; 2], needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        self.vjp(saved, crate::accumulate::total(dy, also)?, needs)
+    }
+
+    /// Whether [`restore`](Self::restore) can compute the output again in one cheap pass, for a call with so many inputs. An op that needs the output in
+    /// its own backward pass, and keeps it by [`Saved::keep_input`], then keeps nothing.
+    fn restores(&self, inputs: usize) -> bool {
+        let _ = inputs;
+        false
+    }
+
+    /// The output of the forward pass again, bit for bit, from what [`save`](Self::save) kept, which stays. Called only where
+    /// [`restores`](Self::restores), before [`vjp`](Self::vjp).
+    ///
+    /// # Errors
+    /// Whatever a kernel refuses. The default has no way to compute it.
+    fn restore(&self, saved: &Saved) -> Result<Tensor> {
+        let _ = saved;
+        Err(Error::argument(self.name(), "the output cannot be restored"))
+    }
 }
 
 /// A primitive op: a forward on plain tensors and its backward half.

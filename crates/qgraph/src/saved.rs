@@ -1,4 +1,4 @@
-use crate::{Error, Result};
+use crate::{Error, Record, Result};
 use qtensor::{Shape, Tensor};
 use std::collections::VecDeque;
 
@@ -7,14 +7,30 @@ use std::collections::VecDeque;
 /// [`Vjp::save`](crate::Vjp::save) fills it in some order, [`Vjp::vjp`](crate::Vjp::vjp) takes it apart in the same order.
 #[derive(Debug, Default)]
 pub struct Saved {
-    tensors: VecDeque<Tensor>,
+    kept: VecDeque<Kept>,
     shapes: VecDeque<Shape>,
+}
+
+#[derive(Debug)]
+enum Kept {
+    Tensor(Tensor),
+    /// The output of this entry of the tape, which is computed again when it is needed.
+    Output(usize),
 }
 
 impl Saved {
     /// Keeps a handle on a tensor. Nothing is copied, and the whole buffer stays alive.
     pub fn keep(&mut self, tensor: &Tensor) {
-        self.tensors.push_back(tensor.clone());
+        self.kept.push_back(Kept::Tensor(tensor.clone()));
+    }
+
+    /// Keeps an input; or nothing, where the op that computed it can do so again before the rule runs. For inputs that only the backward pass needs:
+    /// a rule that [restores](crate::Vjp::restores) its output must keep what it restores it from by [`keep`](Self::keep).
+    pub fn keep_input(&mut self, record: &Record<'_>, index: usize) {
+        match record.restorable.get(index) {
+            Some(Some(entry)) => self.kept.push_back(Kept::Output(*entry)),
+            _ => self.keep(&record.inputs[index]),
+        }
     }
 
     /// Keeps a handle where `wanted`; the rule must take it under the same condition.
@@ -29,9 +45,21 @@ impl Saved {
     /// # Errors
     /// All were taken: `save` and `vjp` of this op do not match.
     pub fn take(&mut self) -> Result<Tensor> {
-        self.tensors
-            .pop_front()
-            .ok_or_else(|| Error::argument("saved", "the rule takes more tensors than were kept for it"))
+        match self.kept.pop_front() {
+            Some(Kept::Tensor(tensor)) => Ok(tensor),
+            Some(Kept::Output(_)) => Err(Error::argument("saved", "an output was not restored")),
+            None => Err(Error::argument("saved", "the rule takes more tensors than were kept for it")),
+        }
+    }
+
+    /// Computes the outputs that were not kept, from the entries of the tape that gave them.
+    pub(crate) fn restore(&mut self, mut output: impl FnMut(usize) -> Result<Tensor>) -> Result<()> {
+        for kept in &mut self.kept {
+            if let Kept::Output(entry) = kept {
+                *kept = Kept::Tensor(output(*entry)?);
+            }
+        }
+        Ok(())
     }
 
     /// The next tensor where `wanted`, the counterpart of [`keep_if`](Self::keep_if).
@@ -57,18 +85,21 @@ impl Saved {
             .ok_or_else(|| Error::argument("saved", "the rule takes more shapes than were kept for it"))
     }
 
-    /// Number of tensors kept.
+    /// Number of tensors that the rule may take.
     pub fn len(&self) -> usize {
-        self.tensors.len()
+        self.kept.len()
     }
 
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
-        self.tensors.is_empty()
+        self.kept.is_empty()
     }
 
-    /// The tensors, in the order in which they were kept.
+    /// The tensors that are kept alive, in the order in which they were kept.
     pub fn iter(&self) -> impl Iterator<Item = &Tensor> {
-        self.tensors.iter()
+        self.kept.iter().filter_map(|kept| match kept {
+            Kept::Tensor(tensor) => Some(tensor),
+            Kept::Output(_) => None,
+        })
     }
 }

@@ -223,13 +223,23 @@ impl Tape {
             return Var::constant(output);
         }
         let needs: Vec<bool> = edges.iter().map(Option::is_some).collect();
+        let restorable: Vec<Option<usize>> = edges.iter().map(|edge| self.restorable(edge.as_ref()?)).collect();
+        let record = Record { inputs, output: &output, taps, needs: &needs, restorable: &restorable };
         let mut saved = Saved::default();
         match &rule {
-            Rule::Vjp(rule) => rule.save(&Record { inputs, output: &output, taps, needs: &needs }, &mut saved),
-            Rule::Rerun(_) => inputs.iter().for_each(|input| saved.keep(input)),
+            Rule::Vjp(rule) => rule.save(&record, &mut saved),
+            Rule::Rerun(_) => (0..inputs.len()).for_each(|input| saved.keep_input(&record, input)),
         }
         self.nodes.push(Node::Op(OpNode { rule, inputs: edges, saved, scope: self.scope.clone(), multiply_adds: 0 }));
         Var { value: output, node: Some((self.id.clone(), self.nodes.len() - 1)) }
+    }
+
+    /// The entry that gave the value at an edge, where it can compute it again.
+    fn restorable(&self, edge: &Edge) -> Option<usize> {
+        match &self.nodes[edge.node] {
+            Node::Op(OpNode { rule: Rule::Vjp(rule), inputs, .. }) => rule.restores(inputs.len()).then_some(edge.node),
+            _ => None,
+        }
     }
 
     /// Hands out values once a step, whatever the mode: see [`Effect`].

@@ -3,7 +3,9 @@
 mod common;
 
 use common::normal;
-use qgraph::{DType, Function, Mode, Result, Saved, Tape, Tensor, Var, Vjp, pool};
+use qgraph::ops::BatchNorm;
+use qgraph::{Activation, Conv2dParams, DType, Function, Mode, Result, Saved, Tape, Tensor, Var, Vjp, pool};
+
 use std::sync::{Mutex, MutexGuard};
 
 /// The pool counts for the whole process: tests that read it take turns.
@@ -231,4 +233,34 @@ fn noise_and_reductions_keep_nothing() {
     let y = tape.sum_all(&y).unwrap();
     assert_eq!(tape.retained().bytes(), 0);
     tape.backward(&y).unwrap();
+}
+
+#[test]
+fn what_a_batch_norm_computes_again_is_not_kept() {
+    let _turn = alone();
+    let f32s = |shape: &[usize], index| normal(shape, index).to_dtype(DType::F32).unwrap();
+    let images = f32s(&[2, 8, 8, 8], 1).to_channels_last();
+    let parameters = [f32s(&[8, 8, 3, 3], 2), f32s(&[8, 8, 3, 3], 3), f32s(&[8], 4), f32s(&[8], 5)];
+    let dy = f32s(&[2, 8, 8, 8], 6).to_channels_last();
+    let run = |view: bool| {
+        let mut tape = Tape::new();
+        let leaves = parameters.clone().map(|value| tape.leaf(value));
+        let [first, second, gamma, beta] = &leaves;
+        let params = Conv2dParams { padding: [1; 2], ..Conv2dParams::default() };
+        let x = tape.conv2d(&Var::constant(images.clone()), first, None, params).unwrap();
+        let op = BatchNorm { eps: 1e-5, key: None, activation: Activation::Relu };
+        let mut y = tape.batch_norm(op, &x, gamma, beta).unwrap();
+        if view {
+            // A view is not what the normalisation gave, so the convolution has to keep it.
+            y = tape.reshape(&y, [2, 8, 8, 8]).unwrap();
+        }
+        let out = tape.conv2d(&y, second, None, params).unwrap();
+        drop((x, y));
+        let kept = tape.retained_except(parameters.iter().chain([&images])).bytes();
+        let mut gradients = tape.backward_from(&out, dy.clone()).unwrap();
+        (kept, leaves.map(|leaf| gradients.take(&leaf).unwrap().to_vec::<f32>().unwrap()))
+    };
+    let ((kept, found), (more, expected)) = (run(false), run(true));
+    assert_eq!(more - kept, images.buffer_bytes());
+    assert!(found == expected, "the same bits");
 }

@@ -34,6 +34,12 @@ pub fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) ->
     Ok(pool.install(work))
 }
 
+/// Runs `work` on a thread of the pool. Work that calls one kernel after the other should run so as a whole: kernels then share their pieces with the other
+/// threads directly, without a message from an outside thread, which sleeps until the answer, for each of them.
+pub fn install<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    if threads() == 1 { work() } else { rayon::scope(|_| work()) }
+}
+
 /// Runs `work(i)` for every `i` below `count`, on all threads. Each piece should take at least some microseconds.
 pub fn for_each(count: usize, work: impl Fn(usize) + Sync) {
     if count <= 1 || threads() == 1 {
@@ -65,6 +71,20 @@ pub fn for_each_chunk<T: Send>(items: &mut [T], piece: usize, work: impl Fn(usiz
         items.chunks_mut(piece).enumerate().for_each(|(i, part)| work(i, part));
     } else {
         items.par_chunks_mut(piece).enumerate().with_max_len(1).for_each(|(i, part)| work(i, part));
+    }
+}
+
+/// Cuts a slice into pieces of `piece` items (the last may be shorter), runs `work(index of the piece, items)` on each, and returns the results in that order.
+pub fn map_chunks<T: Send, R: Send>(
+    items: &mut [T],
+    piece: usize,
+    work: impl Fn(usize, &mut [T]) -> R + Sync,
+) -> Vec<R> {
+    let piece = piece.max(1);
+    if items.len() <= piece || threads() == 1 {
+        items.chunks_mut(piece).enumerate().map(|(i, part)| work(i, part)).collect()
+    } else {
+        items.par_chunks_mut(piece).enumerate().with_max_len(1).map(|(i, part)| work(i, part)).collect()
     }
 }
 

@@ -112,11 +112,14 @@ fn batch_norm() {
             let dy = values(shape, 17.5, 1.0);
             let grads = batch_norm_grad(BatchNormGrad {
                 x: &x,
-                dy: &dy,
+                dy: dy.clone(),
+                also: None,
                 gamma: &gamma,
+                beta: &beta,
                 mean: &out.mean,
                 inv_std: &out.inv_std,
-                activation: (activation != Activation::None).then_some((activation, &out.y)),
+                activation,
+                y: Some(&out.y),
                 residual: true,
             })
             .unwrap();

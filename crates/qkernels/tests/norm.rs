@@ -29,7 +29,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn forward_and_backward(shape in shapes(), how in 0..ARRANGEMENTS, other in 0..ARRANGEMENTS, act in 0..4usize, with_residual: bool) {
+    fn forward_and_backward(shape in shapes(), how in 0..ARRANGEMENTS, other in 0..ARRANGEMENTS, act in 0..4usize, with_residual: bool, in_two_parts: bool) {
         let channels = shape[1];
         let x = arranged(&values(&shape, 1, 3.0), how);
         let [skip, dy] = [11, 77].map(|salt| arranged(&values(&shape, salt, 1.0), other));
@@ -53,14 +53,25 @@ proptest! {
 
         // The same saved values for both, so that no activation switches between them.
         let saved = [&out.mean, &out.inv_std, &out.y, &dy].map(f64s);
-        let grads = batch_norm_grad(BatchNormGrad {
-            x: &x, dy: &dy, gamma: &gamma, mean: &out.mean, inv_std: &out.inv_std,
-            activation: Some((activation, &out.y)), residual: with_residual,
-        }).unwrap();
+        let also = in_two_parts.then(|| arranged(&values(&shape, 78, 1.0), how));
+        let arguments = |dy: Tensor, by_output: bool| BatchNormGrad {
+            x: &x, dy, also: also.clone(), gamma: &gamma, beta: &beta, mean: &out.mean, inv_std: &out.inv_std,
+            activation, y: by_output.then_some(&out.y), residual: with_residual,
+        };
+        let grads = batch_norm_grad(arguments(dy.clone(), true)).unwrap();
         let expected = batch_norm_grad(BatchNormGrad {
-            x: &wide[0], dy: &saved[3], gamma: &wide[1], mean: &saved[0], inv_std: &saved[1],
-            activation: Some((activation, &saved[2])), residual: with_residual,
+            x: &wide[0], dy: saved[3].clone(), also: also.as_ref().map(f64s), gamma: &wide[1], beta: &wide[2],
+            mean: &saved[0], inv_std: &saved[1], activation, y: Some(&saved[2]), residual: with_residual,
         }).unwrap();
+        // Written over the only handle, and with the activation's gradient from `x`: the same bits.
+        let in_place = batch_norm_grad(arguments(dy.copy(), true)).unwrap();
+        prop_assert!(bits(&in_place.dx) == bits(&grads.dx));
+        if !with_residual {
+            let by_input = batch_norm_grad(arguments(dy.copy(), false)).unwrap();
+            prop_assert!(bits(&by_input.dx) == bits(&grads.dx));
+            prop_assert!(bits(&by_input.dgamma) == bits(&grads.dgamma));
+            prop_assert!(bits(&batch_norm_again(&x, [&gamma, &beta], [&out.mean, &out.inv_std], activation).unwrap()) == bits(&out.y));
+        }
         let count = (x.numel() / channels.max(1)) as f64;
         assert_close(&grads.dbeta, &expected.dbeta, 1e-5, 1e-6 * count.sqrt());
         assert_close(&grads.dgamma, &expected.dgamma, 1e-5, 3e-6 * count.sqrt());
@@ -102,17 +113,24 @@ fn the_same_bits_for_any_number_of_threads() {
         let activation = Activation::Relu;
         let arguments = BatchNormTrain { activation, ..BatchNormTrain::new(&x, &gamma, &beta, 1e-5) };
         let out = batch_norm_train(arguments).unwrap();
-        let grads = batch_norm_grad(BatchNormGrad {
-            x: &x,
-            dy: &dy,
-            gamma: &gamma,
-            mean: &out.mean,
-            inv_std: &out.inv_std,
-            activation: Some((activation, &out.y)),
-            residual: false,
-        })
-        .unwrap();
-        vec![out.y, out.mean, out.var, out.inv_std, grads.dx, grads.dgamma, grads.dbeta]
+        let grads = |also: Option<&Tensor>, y: Option<&Tensor>| {
+            let arguments = BatchNormGrad {
+                x: &x,
+                dy: dy.copy(),
+                also: also.cloned(),
+                gamma: &gamma,
+                beta: &beta,
+                mean: &out.mean,
+                inv_std: &out.inv_std,
+                activation,
+                y,
+                residual: y.is_some(),
+            };
+            let grads = batch_norm_grad(arguments).unwrap();
+            [grads.dx, grads.dgamma, grads.dbeta]
+        };
+        let (simple, full) = (grads(None, None), grads(Some(&dy), Some(&out.y)));
+        [out.y, out.mean, out.var, out.inv_std].into_iter().chain(simple).chain(full).collect()
     });
 }
 

@@ -218,9 +218,12 @@ pub(crate) struct Doctor {
   quartz bench gemm --shape 64,576,16384             # m,k,n
   quartz bench train --model resnet20 --batch 32 --batch 512")]
 pub(crate) struct Bench {
-    /// What to measure [default: all but peak]
+    /// What to measure [default: all but memory and peak]
     #[arg(value_enum)]
     pub(crate) what: Vec<Benchmark>,
+    /// Print the bytes of one network alone, measured in this process: how `bench memory` calls itself
+    #[arg(long, hide = true)]
+    pub(crate) in_this_process: bool,
     /// Measure this shape instead of the standard ones (repeatable): m,k,n for gemm; n,c,k,hw,kernel,stride,pad,groups for conv; n,i,o for linear
     #[arg(long = "shape", value_name = "N,N,…", value_parser = shape)]
     pub(crate) shapes: Vec<Shape>,
@@ -262,6 +265,8 @@ pub(crate) enum Benchmark {
     Infer,
     /// whole training steps
     Train,
+    /// most memory that training steps take, each network in a process of its own
+    Memory,
     /// fused-multiply-add peak of this machine
     Peak,
 }

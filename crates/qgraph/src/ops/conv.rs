@@ -8,7 +8,7 @@ use qkernels::{Activation, Conv2dParams, conv2d, conv2d_input_grad, conv2d_weigh
 use qtensor::Tensor;
 
 /// A convolution, `activation(x * w + b)`: `x` `[N, C, H, W]`, `w` `[O, C / groups, kh, kw]`, and, as an optional third input,
-/// `b` `[O]`. Keeps `x` where `w` needs a gradient, `w` where `x` does, and the output where there is an activation.
+/// `b` `[O]`. Keeps `x` where `w` needs a gradient and the op before cannot compute it again, `w` where `x` does, and the output where there is an activation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Conv2d {
     /// Stride, padding, dilation and groups.
@@ -24,7 +24,9 @@ impl Vjp for Conv2d {
 
     fn save(&self, record: &Record<'_>, saved: &mut Saved) {
         saved.keep_if(self.activation != Activation::None, record.output);
-        saved.keep_if(record.needs[1], &record.inputs[0]);
+        if record.needs[1] {
+            saved.keep_input(record, 0);
+        }
         saved.keep_if(record.needs[0], &record.inputs[1]);
         saved.keep_shape(&record.inputs[0]);
         saved.keep_shape(&record.inputs[1]);
@@ -36,8 +38,9 @@ impl Vjp for Conv2d {
         }
         let (x, w) = (saved.take_if(needs[1])?, saved.take_if(needs[0])?);
         let (x_shape, w_shape) = (saved.take_shape()?, saved.take_shape()?);
-        let dx = w.map(|w| conv2d_input_grad(&dy, &w, &x_shape, &self.params)).transpose()?;
+        // The weights first: `x` may go then, and where it was just computed again it is still in the cache.
         let dw = x.map(|x| conv2d_weight_grad(&x, &dy, &w_shape, &self.params)).transpose()?;
+        let dx = w.map(|w| conv2d_input_grad(&dy, &w, &x_shape, &self.params)).transpose()?;
         let mut gradients = vec![dx, dw];
         if let Some(wanted) = needs.get(2) {
             gradients.push(if *wanted { Some(sum(&dy, &[0, 2, 3], false)?) } else { None });

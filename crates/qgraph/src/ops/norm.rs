@@ -6,7 +6,8 @@ use crate::{Context, Error, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
 use qkernels::Activation;
 use qkernels::elementwise::{BinaryOp, UnaryOp, add_scalar, binary, scale, unary, unary_grad_assign};
 use qkernels::norm::{
-    BatchNormGrad, BatchNormInfer, BatchNormTrain, batch_norm_grad, batch_norm_infer, batch_norm_train,
+    BatchNormGrad, BatchNormInfer, BatchNormTrain, batch_norm_again, batch_norm_grad, batch_norm_infer,
+    batch_norm_train,
 };
 use qkernels::reduce::sum;
 use qtensor::Tensor;
@@ -14,8 +15,9 @@ use qtensor::Tensor;
 /// Normalisation with the statistics of the batch:
 /// `y = activation((x - mean) / √(var + eps) · gamma + beta + residual)`.
 ///
-/// Inputs: `x`, `gamma` `[C]`, `beta` `[C]` and, as an optional fourth, `residual` of the shape of `x`. Keeps `x`, `gamma`, the mean
-/// and the inverse standard deviation, and the output where there is an activation.
+/// Inputs: `x`, `gamma` `[C]`, `beta` `[C]` and, as an optional fourth, `residual` of the shape of `x`. Keeps `x`, `gamma`, `beta`, the mean
+/// and the inverse standard deviation, and the output where there are an activation and a residual; without a residual an op that follows need not
+/// keep the output either, since it is computed from these again.
 ///
 /// Emits an [`Effect`](crate::Effect) with the mean and the unbiased variance of the batch, each `[C]`, for the running statistics.
 #[derive(Clone, Copy, Debug)]
@@ -34,21 +36,56 @@ impl Vjp for BatchNorm {
     }
 
     fn save(&self, record: &Record<'_>, saved: &mut Saved) {
-        record.inputs[..2].iter().chain(record.taps).for_each(|tensor| saved.keep(tensor));
-        saved.keep_if(self.activation != Activation::None, record.output);
+        record.inputs[..3].iter().chain(record.taps).for_each(|tensor| saved.keep(tensor));
+        saved.keep_if(self.activation != Activation::None && record.inputs.len() > 3, record.output);
     }
 
-    fn vjp(&self, mut saved: Saved, dy: Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let (x, gamma, mean, inv_std) = (saved.take()?, saved.take()?, saved.take()?, saved.take()?);
-        let y = saved.take_if(self.activation != Activation::None)?;
+    fn vjp(&self, saved: Saved, dy: Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        self.gradients(saved, (dy, None), needs)
+    }
+
+    fn takes_two(&self) -> bool {
+        true
+    }
+
+    fn vjp_of_two(&self, saved: Saved, [dy, also]: [Tensor; 2], needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        self.gradients(saved, (dy, Some(also)), needs)
+    }
+
+    fn restores(&self, inputs: usize) -> bool {
+        inputs == 3
+    }
+
+    fn restore(&self, saved: &Saved) -> Result<Tensor> {
+        let kept: Vec<&Tensor> = saved.iter().collect();
+        let [x, gamma, beta, mean, inv_std] = kept[..] else {
+            return Err(Error::argument(self.name(), "the output cannot be restored"));
+        };
+        Ok(batch_norm_again(x, [gamma, beta], [mean, inv_std], self.activation)?)
+    }
+}
+
+impl BatchNorm {
+    fn gradients(
+        &self,
+        mut saved: Saved,
+        (dy, also): (Tensor, Option<Tensor>),
+        needs: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        let (x, gamma, beta) = (saved.take()?, saved.take()?, saved.take()?);
+        let (mean, inv_std) = (saved.take()?, saved.take()?);
         let residual = needs.get(3).copied();
+        let y = saved.take_if(self.activation != Activation::None && residual.is_some())?;
         let gradients = batch_norm_grad(BatchNormGrad {
             x: &x,
-            dy: &dy,
+            dy,
+            also,
             gamma: &gamma,
+            beta: &beta,
             mean: &mean,
             inv_std: &inv_std,
-            activation: y.as_ref().map(|y| (self.activation, y)),
+            activation: self.activation,
+            y: y.as_ref(),
             residual: residual.unwrap_or(false),
         })?;
         let mut all = vec![Some(gradients.dx), Some(gradients.dgamma), Some(gradients.dbeta)];

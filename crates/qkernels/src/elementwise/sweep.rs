@@ -7,6 +7,8 @@ use crate::par;
 const PIECE: usize = 32 * 1024;
 /// Parameter vectors shorter than this are repeated, so that short rows fill vectors.
 const SHORTEST_PERIOD: usize = 64;
+/// Vectors in a row of the unrolled loop.
+const UNROLLED: usize = 4;
 
 /// What a pass does with each vector: `R` values read, `P` parameters that repeat along the memory, `W` values updated in place.
 pub(crate) trait Sweep<const R: usize, const P: usize, const W: usize>: Copy + Send + Sync {
@@ -119,6 +121,22 @@ pub(crate) fn sweep<S, const R: usize, const P: usize, const W: usize>(
     });
 }
 
+/// A pass over slices that are one thread's share of the work. All of `parameters` have one length, their period, which must fill vectors to be fast.
+pub(crate) fn sweep_here<S, const R: usize, const P: usize, const W: usize>(
+    sweep: S,
+    reads: [&[f32]; R],
+    parameters: [&[f32]; P],
+    writes: [&mut [f32]; W],
+) where
+    S: Sweep<R, P, W>,
+{
+    let length = writes.first().map_or(0, |w| w.len());
+    let period = parameters.first().map_or(length, |p| p.len());
+    if period > 0 {
+        dispatch(Piece { sweep, reads, parameters, period, writes });
+    }
+}
+
 /// How often a period is repeated so that it fills whole vectors of any instruction set.
 pub(crate) fn repeats(period: usize) -> usize {
     const LANES: usize = 16;
@@ -150,21 +168,12 @@ impl<S: Sweep<R, P, W>, const R: usize, const P: usize, const W: usize> Kernel f
         while row < length {
             let end = length.min(row + self.period);
             let mut at = row;
+            while at + UNROLLED * I::LANES <= end {
+                self.block::<I, UNROLLED>(isa, at, at - row);
+                at += UNROLLED * I::LANES;
+            }
             while at + I::LANES <= end {
-                let (mut read, mut parameters, mut write) = ([isa.zero(); R], [isa.zero(); P], [isa.zero(); W]);
-                for (x, from) in read.iter_mut().zip(&self.reads) {
-                    *x = isa.load(&from[at..]);
-                }
-                for (x, from) in parameters.iter_mut().zip(&self.parameters) {
-                    *x = isa.load(&from[at - row..]);
-                }
-                for (x, from) in write.iter_mut().zip(&self.writes) {
-                    *x = isa.load(&from[at..]);
-                }
-                self.sweep.step(isa, read, parameters, &mut write);
-                for (x, to) in write.into_iter().zip(self.writes.iter_mut()) {
-                    isa.store(&mut to[at..], x);
-                }
+                self.block::<I, 1>(isa, at, at - row);
                 at += I::LANES;
             }
             if at < end {
@@ -184,6 +193,40 @@ impl<S: Sweep<R, P, W>, const R: usize, const P: usize, const W: usize> Kernel f
                 }
             }
             row = end;
+        }
+    }
+}
+
+impl<S: Sweep<R, P, W>, const R: usize, const P: usize, const W: usize> Piece<'_, S, R, P, W> {
+    /// `V` vectors from `at`, whose parameters start at `place`: the bounds are looked at once for all of them.
+    #[inline(always)]
+    fn block<I: Isa, const V: usize>(&mut self, isa: I, at: usize, place: usize) {
+        let (mut reads, mut parameters) = ([&[][..]; R], [&[][..]; P]);
+        for (to, from) in reads.iter_mut().zip(&self.reads) {
+            *to = &from[at..at + V * I::LANES];
+        }
+        for (to, from) in parameters.iter_mut().zip(&self.parameters) {
+            *to = &from[place..place + V * I::LANES];
+        }
+        let mut writes: [&mut [f32]; W] = std::array::from_fn(|_| Default::default());
+        for (to, from) in writes.iter_mut().zip(&mut self.writes) {
+            *to = &mut from[at..at + V * I::LANES];
+        }
+        for v in 0..V {
+            let (mut read, mut parameter, mut write) = ([isa.zero(); R], [isa.zero(); P], [isa.zero(); W]);
+            for (x, from) in read.iter_mut().zip(&reads) {
+                *x = isa.load(&from[v * I::LANES..]);
+            }
+            for (x, from) in parameter.iter_mut().zip(&parameters) {
+                *x = isa.load(&from[v * I::LANES..]);
+            }
+            for (x, from) in write.iter_mut().zip(&writes) {
+                *x = isa.load(&from[v * I::LANES..]);
+            }
+            self.sweep.step(isa, read, parameter, &mut write);
+            for (x, to) in write.into_iter().zip(writes.iter_mut()) {
+                isa.store(&mut to[v * I::LANES..], x);
+            }
         }
     }
 }

@@ -3,7 +3,11 @@
 //! Every front may add a residual and apply an activation in the same pass: `y = activation((x - mean) · inv_std · gamma + beta + residual)`.
 //! Channels-last f32 is fast.
 
+mod backward;
+mod grad;
 mod vector;
+
+pub use grad::{BatchNormGrad, BatchNormGradients, batch_norm_grad};
 
 use crate::Activation;
 use crate::elementwise::operands::{aligned, same, same_type};
@@ -68,38 +72,6 @@ pub struct BatchNormInfer<'a> {
     pub activation: Activation,
 }
 
-/// Arguments of [`batch_norm_grad`].
-#[derive(Clone, Copy, Debug)]
-pub struct BatchNormGrad<'a> {
-    /// Input of the forward pass
-    pub x: &'a Tensor,
-    /// Gradient of the output
-    pub dy: &'a Tensor,
-    /// Scale, `[C]`
-    pub gamma: &'a Tensor,
-    /// Mean that the forward pass returned
-    pub mean: &'a Tensor,
-    /// `inv_std` that the forward pass returned
-    pub inv_std: &'a Tensor,
-    /// Activation of the forward pass, and its output `y`, from which the activation's gradient follows
-    pub activation: Option<(Activation, &'a Tensor)>,
-    /// Whether the gradient of a residual is wanted
-    pub residual: bool,
-}
-
-/// Result of [`batch_norm_grad`].
-#[derive(Clone, Debug)]
-pub struct BatchNormGradients {
-    /// Gradient of the input
-    pub dx: Tensor,
-    /// Gradient of the scale, `[C]`
-    pub dgamma: Tensor,
-    /// Gradient of the shift, `[C]`
-    pub dbeta: Tensor,
-    /// Gradient of the residual, where it was asked for: `dy` through the activation
-    pub dresidual: Option<Tensor>,
-}
-
 /// Normalises with the mean and the biased variance of the batch.
 ///
 /// # Errors
@@ -135,56 +107,37 @@ pub fn batch_norm_infer(arguments: BatchNormInfer) -> Result<Tensor> {
     apply(OP, x, [gamma, beta, mean, &inv_std], (residual, activation))
 }
 
-/// Gradients of [`batch_norm_train`], through the batch's statistics:
-/// `dx = gamma · inv_std · (g - mean(g) - x̂ · mean(g · x̂))` where `g` is `dy` through the activation.
+/// The output of [`batch_norm_train`] without a residual once more, from the `mean` and the `inv_std` that it returned: the same bits.
 ///
 /// # Errors
-/// Shapes or types that do not fit, or a type other than f32 and f64.
-pub fn batch_norm_grad(arguments: BatchNormGrad) -> Result<BatchNormGradients> {
-    const OP: &str = "batch_norm_grad";
-    let BatchNormGrad { x, dy, gamma, mean, inv_std, activation, residual } = arguments;
-    let extent = extent(OP, x, &[gamma, mean, inv_std])?;
-    same(OP, x, dy)?;
-    if let Some((_, y)) = activation {
-        same(OP, x, y)?;
-    }
-    if x.dtype() == DType::F32 {
-        return vector_grad(arguments);
-    }
-    let mut g = naive::values(OP, dy)?;
-    if let Some((activation, y)) = activation {
-        g.iter_mut().zip(naive::values(OP, y)?).for_each(|(g, y)| *g *= slope(activation, y));
-    }
-    let channel = [gamma, mean, inv_std].map(|t| naive::values(OP, t));
-    let [gamma, mean, inv_std] = channel;
-    let (dx, dgamma, dbeta) = naive::norm::grad(&naive::values(OP, x)?, &g, [&gamma?, &mean?, &inv_std?], extent);
-    Ok(BatchNormGradients {
-        dx: naive::tensor_like(x, dx)?,
-        dgamma: naive::tensor([extent.channels], dgamma, x.dtype())?,
-        dbeta: naive::tensor([extent.channels], dbeta, x.dtype())?,
-        dresidual: residual.then(|| naive::tensor_like(x, g)).transpose()?,
-    })
+/// `x` is neither `[N, C]` nor `[N, C, H, W]`, shapes or types that do not fit, or a type other than f32 and f64.
+pub fn batch_norm_again(
+    x: &Tensor,
+    [gamma, beta]: [&Tensor; 2],
+    [mean, inv_std]: [&Tensor; 2],
+    activation: Activation,
+) -> Result<Tensor> {
+    const OP: &str = "batch_norm_again";
+    extent(OP, x, &[gamma, beta, mean, inv_std])?;
+    apply(OP, x, [gamma, beta, mean, inv_std], (None, activation))
 }
 
 fn apply(
     op: &'static str,
     x: &Tensor,
-    [gamma, beta, mean, inv_std]: [&Tensor; 4],
+    by_channel: [&Tensor; 4],
     (residual, activation): (Option<&Tensor>, Activation),
 ) -> Result<Tensor> {
     let extent = extent(op, x, &[])?;
-    let [gamma, beta, mean, inv_std] = [gamma, beta, mean, inv_std].map(|t| naive::values(op, t));
-    let (beta, mean) = (beta?, mean?);
     if let Some(residual) = residual {
         same(op, x, residual)?;
     }
-    let scale: Vec<f64> = gamma?.iter().zip(inv_std?).map(|(g, s)| g * s).collect();
-    let shift: Vec<f64> = (0..extent.channels).map(|c| beta[c] - mean[c] * scale[c]).collect();
+    let [scale, shift] = affine(op, by_channel)?;
     if x.dtype() == DType::F32 {
         let rows = x.to_channels_last();
         let residual = residual.map(|r| aligned(r, &rows)).transpose()?;
         let residual = residual.as_ref().map(|r| r.memory()).transpose()?;
-        let [scale, shift] = [scale, shift].map(|v| v.into_iter().map(|v| v as f32).collect::<Vec<_>>());
+        let [scale, shift] = [single(&scale), single(&shift)];
         let mut y = rows.empty_like();
         vector::apply(rows.memory()?, residual, [&scale, &shift], activation, y.memory_mut()?);
         return ordered_as(x, y);
@@ -196,58 +149,21 @@ fn apply(
     naive::tensor_like(x, y.into_iter().map(|y| activation.apply(y)).collect())
 }
 
-fn vector_grad(arguments: BatchNormGrad) -> Result<BatchNormGradients> {
-    let BatchNormGrad { x, dy, gamma, mean, inv_std, activation, residual } = arguments;
-    let rows = x.to_channels_last();
-    let mut g = aligned(dy, &rows)?;
-    let mut through = match activation {
-        Some((activation, y)) if activation != Activation::None => Some((activation, aligned(y, &rows)?)),
-        _ => None,
-    };
-    // The gradient of the residual is wanted as a tensor anyway: then it is made once, and serves both passes.
-    if residual && let Some((activation, y)) = through.take() {
-        let dy = g;
-        g = rows.empty_like();
-        vector::through(activation, y.memory()?, dy.memory()?, g.memory_mut()?);
-    }
-    let activation = match &through {
-        Some((activation, y)) => Some((*activation, y.memory()?)),
-        None => None,
-    };
-    let [gamma, mean, inv_std] = [gamma, mean, inv_std].map(Tensor::contiguous);
-    let mut dx = rows.empty_like();
-    let (dgamma, dbeta) = vector::gradients(
-        vector::Saved { x: rows.memory()?, dy: g.memory()?, activation },
-        [gamma.memory()?, mean.memory()?, inv_std.memory()?],
-        dx.memory_mut()?,
-    );
-    Ok(BatchNormGradients {
-        dx: ordered_as(x, dx)?,
-        dgamma: Tensor::from_vec(gamma.shape(), dgamma)?,
-        dbeta: Tensor::from_vec(gamma.shape(), dbeta)?,
-        dresidual: residual.then(|| ordered_as(x, g)).transpose()?,
-    })
+/// Scale and shift of each channel: `(x - mean) · inv_std · gamma + beta = x · scale + shift`.
+fn affine(op: &'static str, [gamma, beta, mean, inv_std]: [&Tensor; 4]) -> Result<[Vec<f64>; 2]> {
+    let [gamma, beta, mean, inv_std] = [gamma, beta, mean, inv_std].map(|t| naive::values(op, t));
+    let scale: Vec<f64> = gamma?.iter().zip(inv_std?).map(|(g, s)| g * s).collect();
+    let shift = beta?.iter().zip(mean?).zip(&scale).map(|((beta, mean), scale)| beta - mean * scale).collect();
+    Ok([scale, shift])
+}
+
+fn single(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|v| *v as f32).collect()
 }
 
 /// A channels-last result in the memory order of the input, where that is dense.
 fn ordered_as(x: &Tensor, y: Tensor) -> Result<Tensor> {
     if x.layout().is_dense() { aligned(&y, x) } else { Ok(y) }
-}
-
-/// Derivative of an activation from its output.
-fn slope(activation: Activation, y: f64) -> f64 {
-    match activation {
-        Activation::None => 1.0,
-        Activation::Relu => f64::from(u8::from(y > 0.0)),
-        Activation::Relu6 => f64::from(u8::from(y > 0.0 && y < 6.0)),
-        Activation::LeakyRelu(slope) => {
-            if y > 0.0 {
-                1.0
-            } else {
-                f64::from(slope)
-            }
-        }
-    }
 }
 
 fn extent(op: &'static str, x: &Tensor, channel_wise: &[&Tensor]) -> Result<Extent> {

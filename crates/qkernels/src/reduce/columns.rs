@@ -199,10 +199,14 @@ impl<C: Columns<R, P, S>, const R: usize, const P: usize, const S: usize> Piece<
             let mut block = [[isa.splat(C::START); S]; V];
             while row < end {
                 let at = row * wide + column;
+                let mut reads = [&[][..]; R];
+                for (to, from) in reads.iter_mut().zip(&self.reads) {
+                    *to = &from[at..at + V * I::LANES];
+                }
                 for v in 0..V {
                     let mut read = [isa.zero(); R];
-                    for (x, from) in read.iter_mut().zip(&self.reads) {
-                        *x = isa.load(&from[at + v * I::LANES..]);
+                    for (x, from) in read.iter_mut().zip(&reads) {
+                        *x = isa.load(&from[v * I::LANES..]);
                     }
                     self.rule.step(isa, read, parameters[v], &mut block[v]);
                 }

@@ -3,6 +3,8 @@
 mod conv;
 mod gemm;
 mod linear;
+mod memory;
+mod process;
 mod steps;
 mod timing;
 
@@ -29,8 +31,13 @@ impl Bencher {
 
     /// Prints a row: the fields that name it, then what was measured.
     fn row(&self, key: impl Serialize, measured: &[(&str, f64)]) -> Result<(), Failure> {
+        self.row_with(key, measured, &[])
+    }
+
+    /// As [`row`](Self::row), with `notes` that only people read: rows of the peer's figures have no such fields.
+    fn row_with(&self, key: impl Serialize, measured: &[(&str, f64)], notes: &[(&str, f64)]) -> Result<(), Failure> {
         let Value::Object(mut row) = serde_json::to_value(key)? else { return Ok(()) };
-        for (name, value) in measured {
+        for (name, value) in measured.iter().chain(notes.iter().filter(|_| !self.json)) {
             row.insert((*name).to_string(), Value::from(*value));
         }
         if self.json {
@@ -58,6 +65,7 @@ fn line(row: &Map<String, Value>) -> String {
                     format!("{} {:.3} ms", name.trim_end_matches("seconds").trim_end_matches('_'), number * 1e3)
                 }
                 name if name.ends_with("of_peak") => format!("{name} {:.1} %", number * 100.0),
+                "bytes" => format!("{:.1} MiB", number / 1024.0 / 1024.0),
                 name => format!("{name} {number:.1}"),
             }
         }
@@ -68,6 +76,9 @@ fn line(row: &Map<String, Value>) -> String {
 
 /// Runs the benchmarks that were asked for.
 pub(crate) fn run(arguments: &Bench) -> Result<(), Failure> {
+    if arguments.in_this_process {
+        return memory::measure(arguments);
+    }
     let standard = [Benchmark::Gemm, Benchmark::Conv, Benchmark::Linear, Benchmark::Infer, Benchmark::Train];
     let what = if arguments.what.is_empty() { &standard[..] } else { &arguments.what[..] };
     let peak_gflops = qkernels::peak::multiply_add_peak(qkernels::par::threads())?;
@@ -87,6 +98,7 @@ pub(crate) fn run(arguments: &Bench) -> Result<(), Failure> {
             Benchmark::Linear => linear::run(&bencher, &of_length::<3>(shapes))?,
             Benchmark::Infer => steps::infer(&bencher, arguments)?,
             Benchmark::Train => steps::train(&bencher, arguments)?,
+            Benchmark::Memory => memory::run(&bencher, arguments)?,
             Benchmark::Peak => {
                 let key = serde_json::json!({"bench": "peak", "threads": qkernels::par::threads()});
                 bencher.row(key, &[("gflops", peak_gflops)])?;

@@ -1,9 +1,11 @@
 //! Whole networks: a forward pass, and a training step with its update.
 
+use super::process::minor_faults;
 use super::{Bencher, gemm::normal};
 use crate::args::Bench;
 use crate::failure::Failure;
 use qgraph::{Tape, Tensor, Var};
+use qkernels::par;
 use qzoo::experiment::{self, ModelName, Optim, Rule, Sgd};
 use qzoo::models::Model;
 use qzoo::nn::{Leaves, Phase};
@@ -12,12 +14,15 @@ use serde::Serialize;
 
 /// A network as the peer's figures name it.
 #[derive(Clone, Copy)]
-struct Subject {
-    name: &'static str,
+pub(super) struct Subject {
+    pub(super) name: &'static str,
     model: ModelName,
     input: [usize; 3],
-    batch: usize,
+    pub(super) batch: usize,
 }
+
+/// Steps over which page faults are counted.
+const COUNTED: u64 = 8;
 
 /// Their names.
 pub(crate) const NETWORKS: [&str; 4] = ["mnist_mlp", "resnet20", "resnet32", "vgg13"];
@@ -30,7 +35,7 @@ const SUBJECTS: [Subject; 4] = [
 ];
 
 /// The networks that were asked for, with each of the batches that were asked for.
-fn subjects(arguments: &Bench) -> impl Iterator<Item = Subject> {
+pub(super) fn subjects(arguments: &Bench) -> impl Iterator<Item = Subject> {
     let wanted =
         |subject: &&Subject| arguments.models.is_empty() || arguments.models.iter().any(|name| name == subject.name);
     SUBJECTS.iter().filter(wanted).flat_map(|subject| {
@@ -57,7 +62,13 @@ impl Subject {
         Ok((model, normal([self.batch, c, h, w])?.to_channels_last()))
     }
 
-    fn report(&self, bencher: &Bencher, bench: &'static str, seconds: f64, model: &Model) -> Result<(), Failure> {
+    fn report(
+        &self,
+        bencher: &Bencher,
+        bench: &'static str,
+        (seconds, faults): (f64, Option<f64>),
+        model: &Model,
+    ) -> Result<(), Failure> {
         let macs: u64 = model.summary()?.iter().map(|row| row.macs).sum();
         // A step computes each product three times: forward, gradient of the input, gradient of the weights.
         let passes = if bench == "train_step" { 3.0 } else { 1.0 };
@@ -65,7 +76,8 @@ impl Subject {
         let parameters: usize = model.parameters().parameters().iter().map(|p| p.value.numel()).sum();
         let measured =
             [("seconds", seconds), ("images_per_s", self.batch as f64 / seconds), ("of_peak", bencher.of_peak(gflops))];
-        bencher.row(Key { bench, model: self.name, batch: self.batch, parameters }, &measured)
+        let notes: Vec<(&str, f64)> = faults.map(|faults| ("faults_a_step", faults)).into_iter().collect();
+        bencher.row_with(Key { bench, model: self.name, batch: self.batch, parameters }, &measured, &notes)
     }
 }
 
@@ -73,8 +85,8 @@ impl Subject {
 pub(super) fn infer(bencher: &Bencher, arguments: &Bench) -> Result<(), Failure> {
     for subject in subjects(arguments) {
         let (model, images) = subject.build()?;
-        let seconds = bencher.time(|| model.infer(&images).map(drop))?;
-        subject.report(bencher, "infer", seconds, &model)?;
+        let seconds = par::install(|| bencher.time(|| model.infer(&images).map(drop)))?;
+        subject.report(bencher, "infer", (seconds, None), &model)?;
     }
     Ok(())
 }
@@ -82,28 +94,52 @@ pub(super) fn infer(bencher: &Bencher, arguments: &Bench) -> Result<(), Failure>
 /// A row for the training step of each network: forward, backward and an SGD update with momentum and decay.
 pub(super) fn train(bencher: &Bencher, arguments: &Bench) -> Result<(), Failure> {
     for subject in subjects(arguments) {
-        let (mut model, images) = subject.build()?;
-        let rule = Rule::Sgd(Sgd { momentum: 0.9, nesterov: true, ..Sgd::default() });
-        let config = Optim { rule, lr: 0.1, weight_decay: 5e-4, ..Optim::default() };
-        let mut optimizer = Optimizer::new(&config, model.parameters());
-        let labels: Vec<i64> = (0..subject.batch as i64).map(|i| i * 7 % 10).collect();
-        let labels = Tensor::from_vec([subject.batch], labels)?;
-        let mut step = 0;
-        let seconds = bencher.time(|| -> Result<(), qgraph::Error> {
-            let mut tape = Tape::new();
-            let leaves = Leaves::on(&mut tape, model.parameters());
-            let logits =
-                model.forward(&mut tape, &leaves, &Var::constant(images.clone()), Phase::Train { seed: 0, step })?;
-            let loss = tape.cross_entropy(&logits, &labels, 0.0)?;
-            drop(logits);
-            let effects = tape.take_effects();
-            let gradients = leaves.into_gradients(tape.backward(&loss)?);
-            optimizer.step(model.parameters_mut(), gradients, 1.0)?;
-            model.apply(&effects)?;
-            step += 1;
-            Ok(())
+        let mut training = Training::new(&subject)?;
+        let (seconds, faults) = par::install(|| -> Result<_, qgraph::Error> {
+            let seconds = bencher.time(|| training.step())?;
+            let before = minor_faults();
+            (0..COUNTED).try_for_each(|_| training.step())?;
+            let faults = minor_faults().zip(before).map(|(now, before)| (now - before) as f64 / COUNTED as f64);
+            Ok((seconds, faults))
         })?;
-        subject.report(bencher, "train_step", seconds, &model)?;
+        subject.report(bencher, "train_step", (seconds, faults), &training.model)?;
     }
     Ok(())
+}
+
+/// A network in training on one batch.
+pub(super) struct Training {
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    optimizer: Optimizer,
+    steps: u64,
+}
+
+impl Training {
+    pub(super) fn new(subject: &Subject) -> Result<Self, Failure> {
+        let (model, images) = subject.build()?;
+        let rule = Rule::Sgd(Sgd { momentum: 0.9, nesterov: true, ..Sgd::default() });
+        let config = Optim { rule, lr: 0.1, weight_decay: 5e-4, ..Optim::default() };
+        let optimizer = Optimizer::new(&config, model.parameters());
+        let labels: Vec<i64> = (0..subject.batch as i64).map(|i| i * 7 % 10).collect();
+        let labels = Tensor::from_vec([subject.batch], labels)?;
+        Ok(Training { model, images, labels, optimizer, steps: 0 })
+    }
+
+    /// Forward, backward, update.
+    pub(super) fn step(&mut self) -> Result<(), qgraph::Error> {
+        let mut tape = Tape::new();
+        let leaves = Leaves::on(&mut tape, self.model.parameters());
+        let phase = Phase::Train { seed: 0, step: self.steps };
+        let logits = self.model.forward(&mut tape, &leaves, &Var::constant(self.images.clone()), phase)?;
+        let loss = tape.cross_entropy(&logits, &self.labels, 0.0)?;
+        drop(logits);
+        let effects = tape.take_effects();
+        let gradients = leaves.into_gradients(tape.backward(&loss)?);
+        self.optimizer.step(self.model.parameters_mut(), gradients, 1.0)?;
+        self.model.apply(&effects)?;
+        self.steps += 1;
+        Ok(())
+    }
 }

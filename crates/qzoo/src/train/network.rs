@@ -4,6 +4,7 @@ use crate::models::Model;
 use crate::nn::{Leaves, Parameters, Phase};
 use crate::{Error, Result};
 use qgraph::{Effect, Profile, Retained, Tape, Var};
+use qkernels::par;
 use qtensor::Tensor;
 use std::time::{Duration, Instant};
 
@@ -95,11 +96,15 @@ impl Network {
 
     /// The logits `[N, classes]` of images, without training anything.
     pub(super) fn infer(&self, images: &Tensor) -> Result<Tensor> {
-        Ok(self.model.infer(images)?)
+        Ok(par::install(|| self.model.infer(images))?)
     }
 
     /// A forward and a backward pass.
     pub(super) fn learn(&self, lesson: &Lesson<'_>) -> Result<Answer> {
+        par::install(|| self.learn_here(lesson))
+    }
+
+    fn learn_here(&self, lesson: &Lesson<'_>) -> Result<Answer> {
         let mut tape = Tape::new();
         let (loss, logits, leaves) = self.forward(&mut tape, lesson)?;
         let value = loss.value().item()?;
@@ -120,6 +125,10 @@ impl Network {
 
     /// A pass with a stopwatch on every op.
     pub(super) fn profile(&self, lesson: &Lesson<'_>, profile: &Profile) -> Result<Cost> {
+        par::install(|| self.profile_here(lesson, profile))
+    }
+
+    fn profile_here(&self, lesson: &Lesson<'_>, profile: &Profile) -> Result<Cost> {
         let start = Instant::now();
         let mut tape = Tape::new().profile(profile);
         let (loss, logits, leaves) = self.forward(&mut tape, lesson)?;
