@@ -3,7 +3,7 @@
 mod common;
 
 use common::{check, distinct, normal, positive};
-use qgraph::ops::{BatchNorm, BatchNormInference, Conv2d};
+use qgraph::ops::{BatchNorm, BatchNormInference, Conv2d, StackedConv2d};
 use qgraph::{Activation, Conv2dParams, PoolParams, Tape, Tensor};
 
 #[test]
@@ -29,6 +29,59 @@ fn convolutions() {
     for activation in [Activation::Relu, Activation::LeakyRelu(0.2)] {
         let op = Conv2d { params: plain, activation };
         check(&inputs, |tape, x| tape.conv2d_with(op, &x[0], &x[1], Some(&x[2])));
+    }
+}
+
+#[test]
+fn stacked_convolutions() {
+    let inputs = [
+        normal(&[2, 3, 5, 4], 1),
+        normal(&[4, 3, 3, 3], 2),
+        normal(&[4, 3, 3, 3], 3),
+        normal(&[4, 3, 3, 3], 4),
+        normal(&[4], 5),
+        normal(&[4], 6),
+        normal(&[4], 7),
+    ];
+    for params in [
+        Conv2dParams { padding: [1, 1], ..Conv2dParams::default() },
+        Conv2dParams { stride: [2, 1], ..Conv2dParams::default() },
+    ] {
+        check(&inputs[..4], |tape, x| tape.stacked_conv2d(&x[0], &[&x[1], &x[2], &x[3]], &[], params));
+        check(&inputs[..2], |tape, x| tape.stacked_conv2d(&x[0], &[&x[1], &x[1]], &[], params));
+        for activation in [Activation::None, Activation::Relu] {
+            let op = StackedConv2d { params, activation, count: 3, bias: true };
+            check(&inputs, |tape, x| tape.apply(op, &x.iter().collect::<Vec<_>>()));
+        }
+    }
+}
+
+/// f32 of a width that Winograd's algorithm takes: the stack and its gradients are what single convolutions give.
+#[test]
+fn a_stack_agrees_with_single_convolutions() {
+    let f32s = |shape: &[usize], seed| normal(shape, seed).to_dtype(qgraph::DType::F32).unwrap();
+    let (x, w) = (f32s(&[2, 16, 9, 8], 1), [f32s(&[24, 16, 3, 3], 2), f32s(&[24, 16, 3, 3], 3)]);
+    let params = Conv2dParams { padding: [1, 1], ..Conv2dParams::default() };
+    let run = |is_stacked: bool| {
+        let mut tape = Tape::new();
+        let leaves = [tape.leaf(x.clone()), tape.leaf(w[0].clone()), tape.leaf(w[1].clone())];
+        let [x, a, b] = &leaves;
+        let (ya, yb) = if is_stacked {
+            let y = tape.stacked_conv2d(x, &[a, b], &[], params).unwrap();
+            (tape.slice(&y, 0, 0..2).unwrap(), tape.slice(&y, 0, 2..4).unwrap())
+        } else {
+            (tape.conv2d(x, a, None, params).unwrap(), tape.conv2d(x, b, None, params).unwrap())
+        };
+        let product = tape.mul(&ya, &yb).unwrap();
+        let loss = tape.sum(&product, &[0, 1, 2, 3], false).unwrap();
+        let mut gradients = tape.backward(&loss).unwrap();
+        leaves.map(|leaf| gradients.take(&leaf).unwrap().to_vec::<f32>().unwrap())
+    };
+    for (stacked, single) in run(true).iter().zip(&run(false)) {
+        let largest = single.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        for (a, b) in stacked.iter().zip(single) {
+            assert!((a - b).abs() <= 1e-5 * largest, "{a} {b}");
+        }
     }
 }
 

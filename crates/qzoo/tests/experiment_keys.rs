@@ -86,6 +86,7 @@ const CASES: &[Case] = &[
     case(CNN, "dropout", "0.5", NO_NUMBER, NO_SHARE),
     case(CNN, "activation", "\"relu6\"", NO_NAME, NO_CHOICE),
     case(CNN, "init", "\"xavier_uniform\"", NO_NAME, NO_CHOICE),
+    case(CNN, "winograd", "false", NO_BOOL, &[]),
     case(BACKWARD, "mode", "\"recompute\"", NO_NAME, NO_CHOICE),
     case(BACKWARD, "layers", "{ \"a.*\" = \"ad\" }", &["1", "\"ad\"", "[]"], &[]),
     case(TRAIN, "epochs", "3", NO_COUNT, &["0", "1000001"]),

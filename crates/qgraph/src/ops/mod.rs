@@ -14,6 +14,7 @@ mod prelu;
 mod reduce;
 mod scalar;
 mod shape;
+mod stacked;
 mod unary;
 
 pub use binary::{AddRelu, Binary};
@@ -27,4 +28,5 @@ pub use prelu::Prelu;
 pub use reduce::{Mean, Sum};
 pub use scalar::{AddScalar, Scale};
 pub use shape::{Concatenate, Permute, Reshape, Slice};
+pub use stacked::StackedConv2d;
 pub use unary::Unary;

@@ -13,6 +13,7 @@ mod depthwise_grad;
 mod geometry;
 mod outer;
 mod plan;
+mod stacked;
 mod stage;
 mod tile;
 mod weight_grad;
@@ -27,6 +28,9 @@ pub(crate) use geometry::Geometry;
 use geometry::check_float;
 use plan::Plan;
 use qtensor::{DType, Error, Result, Tensor};
+pub use stacked::{
+    Projection, conv2d_stacked, conv2d_stacked_input_grad, conv2d_stacked_joined, conv2d_stacked_weight_grad,
+};
 use stage::Images;
 use weights::Weights;
 
@@ -64,22 +68,13 @@ pub fn conv2d(
 ) -> Result<Tensor> {
     let op = "conv2d";
     let geometry = Geometry::of_forward(op, x, w, params)?;
-    if let Some(bias) = bias {
-        check_float(op, x, bias)?;
-        if bias.shape() != [geometry.filters] {
-            let (found, filters) = (bias.shape(), geometry.filters);
-            return Err(Error::shape(
-                op,
-                format!("the bias of {filters} filters must have shape {filters}, found {found}"),
-            ));
-        }
-    }
+    let values = bias_values(op, x, bias, geometry.filters)?;
     match algorithm(&geometry, x.dtype()) {
         Algorithm::Depthwise => Depthwise {
             plan: Plan::forward(&geometry),
             source: Images::new(x)?,
             weights: w,
-            bias: bias.map(Tensor::contiguous).as_ref().map(Tensor::as_slice::<f32>).transpose()?,
+            bias: values.as_ref().map(Tensor::as_slice::<f32>).transpose()?,
             activation,
         }
         .run(),
@@ -87,20 +82,30 @@ pub fn conv2d(
             plan: Plan::forward(&geometry),
             source: Images::new(x)?,
             weights: Weights::forward(w, &geometry)?,
-            bias: bias.map(Tensor::contiguous).as_ref().map(Tensor::as_slice::<f32>).transpose()?,
+            bias: values.as_ref().map(Tensor::as_slice::<f32>).transpose()?,
             activation,
         }
         .run(),
         Algorithm::Winograd => {
-            let bias = bias.map(Tensor::contiguous);
-            let bias = bias.as_ref().map(Tensor::as_slice::<f32>).transpose()?;
-            Ok(winograd::forward(&geometry, x, &[(w, bias)], activation, isa::current())?.swap_remove(0))
+            let bias = values.as_ref().map(Tensor::as_slice::<f32>).transpose()?;
+            Ok(winograd::forward(&geometry, x, &[(w, bias)], activation, false, isa::current())?.swap_remove(0))
         }
         Algorithm::Loops => {
             let y = naive::conv::conv2d(x, w, bias, params, activation)?;
             Ok(y.to_dtype(x.dtype())?.to_channels_last())
         }
     }
+}
+
+/// A bias of the right shape and type, contiguous.
+fn bias_values(op: &'static str, x: &Tensor, bias: Option<&Tensor>, filters: usize) -> Result<Option<Tensor>> {
+    let Some(bias) = bias else { return Ok(None) };
+    check_float(op, x, bias)?;
+    if bias.shape() != [filters] {
+        let message = format!("the bias of {filters} filters must have shape {filters}, found {}", bias.shape());
+        return Err(Error::shape(op, message));
+    }
+    Ok(Some(bias.contiguous()))
 }
 
 /// The gradient of a loss with respect to `x` of `y = conv2d(x, w)`, from the gradient `dy` with respect to `y`; channels-last, of shape `x_shape`.
@@ -148,7 +153,8 @@ pub fn conv2d_weight_grad(x: &Tensor, dy: &Tensor, w_shape: &[usize], params: &C
     geometry.check_output(op, dy)?;
     match algorithm(&geometry, x.dtype()) {
         Algorithm::Depthwise => depthwise_grad::weight_grad(x, dy, &geometry),
-        Algorithm::ImplicitGemm | Algorithm::Winograd => weight_grad::weight_grad(x, dy, &geometry),
+        Algorithm::ImplicitGemm => weight_grad::weight_grad(x, dy, &geometry),
+        Algorithm::Winograd => Ok(winograd::weight_grad(&geometry, x, &[dy], isa::current())?.swap_remove(0)),
         Algorithm::Loops => naive::conv::conv2d_weight_grad(x, dy, w_shape, params)?.to_dtype(x.dtype()),
     }
 }

@@ -72,6 +72,9 @@ pub struct Model {
     pub activation: ActivationName,
     /// How weights are drawn. Default `default`, the model's own.
     pub init: InitName,
+    /// Every convolutional model, not `mlp`: whether 3x3 convolutions of stride 1 may use Winograd's algorithm where it is faster; its rounding
+    /// errors are a few times larger. Default true.
+    pub winograd: bool,
 }
 
 impl Default for Model {
@@ -84,6 +87,7 @@ impl Default for Model {
             batch_norm: true,
             activation: ActivationName::Relu,
             init: InitName::Default,
+            winograd: true,
         }
     }
 }
@@ -98,7 +102,7 @@ impl ModelName {
     pub fn takes(self, key: &str) -> bool {
         match key {
             "widths" => self == ModelName::Mlp,
-            "width" => self != ModelName::Mlp,
+            "width" | "winograd" => self != ModelName::Mlp,
             "batch_norm" => self == ModelName::Mlp || self.is_vgg(),
             "name" | "dropout" | "activation" | "init" => true,
             _ => false,
@@ -125,6 +129,9 @@ impl Serialize for Model {
         }
         map.serialize_entry("activation", &self.activation)?;
         map.serialize_entry("init", &self.init)?;
+        if self.name.takes("winograd") {
+            map.serialize_entry("winograd", &self.winograd)?;
+        }
         map.end()
     }
 }

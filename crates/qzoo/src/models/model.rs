@@ -44,7 +44,9 @@ impl Model {
             return Err(Error::argument("model", message));
         }
         let mut parameters = Parameters::default();
-        let mut builder = Builder::new(&mut parameters, seed).with_weight_init(weight_init(config.init));
+        let mut builder = Builder::new(&mut parameters, seed)
+            .with_weight_init(weight_init(config.init))
+            .with_winograd(config.winograd);
         let plan = Plan { config, input, classes };
         let network = match config.name {
             ModelName::Mlp => mlp::build(&plan, &mut builder),

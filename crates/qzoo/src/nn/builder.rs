@@ -20,12 +20,13 @@ pub struct Builder<'a> {
     seed: u64,
     path: String,
     weight_init: Option<Init>,
+    winograd: bool,
 }
 
 impl<'a> Builder<'a> {
     /// A builder at the root. The values that it draws depend on `seed` and on the position of each parameter.
     pub fn new(store: &'a mut Parameters, seed: u64) -> Self {
-        Builder { store, seed, path: String::new(), weight_init: None }
+        Builder { store, seed, path: String::new(), weight_init: None, winograd: true }
     }
 
     /// Draws all weights by this rule, whatever the model asks for.
@@ -34,10 +35,21 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Whether convolutions may use Winograd's algorithm; they may unless told otherwise.
+    pub fn with_winograd(mut self, winograd: bool) -> Self {
+        self.winograd = winograd;
+        self
+    }
+
+    /// What [`with_winograd`](Self::with_winograd) said.
+    pub fn winograd(&self) -> bool {
+        self.winograd
+    }
+
     /// The same store with `name` added to the path.
     pub fn scope(&mut self, name: &str) -> Builder<'_> {
         let path = self.join(name);
-        Builder { store: self.store, seed: self.seed, path, weight_init: self.weight_init }
+        Builder { store: self.store, seed: self.seed, path, weight_init: self.weight_init, winograd: self.winograd }
     }
 
     /// The path and `name`, separated by a dot.

@@ -134,6 +134,7 @@ pub fn projection(builder: &mut Builder<'_>, config: ProjectionConfig<'_>) -> Re
         }
     }
     let shape = config.map.weight_shape();
+    let winograd = builder.winograd();
     let mut scope = builder.scope(config.name);
     let weight = scope.parameter("weight", &shape, ParameterKind::Weight, config.weight_init)?;
     let bias = if config.bias {
@@ -142,7 +143,7 @@ pub fn projection(builder: &mut Builder<'_>, config: ProjectionConfig<'_>) -> Re
     } else {
         None
     };
-    Ok(Projection { name: config.name.to_string(), map: config.map, weight, bias })
+    Ok(Projection { name: config.name.to_string(), map: config.map, weight, bias, winograd })
 }
 
 /// A linear map with its weights.
@@ -152,6 +153,7 @@ pub struct Projection {
     map: Map,
     weight: usize,
     bias: Option<usize>,
+    winograd: bool,
 }
 
 impl Projection {
@@ -165,7 +167,8 @@ impl Projection {
         tape.scope(&self.name, |tape| match self.map {
             Map::Linear(_) => tape.linear_with(LinearOp { activation: epilogue }, x, weight, bias),
             Map::Conv2d(map) => {
-                tape.conv2d_with(Conv2dOp { params: map.params(), activation: epilogue }, x, weight, bias)
+                let params = Conv2dParams { winograd: self.winograd, ..map.params() };
+                tape.conv2d_with(Conv2dOp { params, activation: epilogue }, x, weight, bias)
             }
         })
     }

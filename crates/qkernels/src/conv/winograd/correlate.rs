@@ -4,14 +4,14 @@
 
 use super::filters::{Filters, Packed, Panel, Size};
 use super::multiply::Multiply;
-use super::patches::Patches;
+use super::patches::{Of, Patches};
 use super::tiling::{Blocks, Tiles, point_step};
 use super::transform::{PATCH, POINTS, TILE, both_axes, output, unrolled};
 use crate::Activation;
 use crate::conv::stage::{Images, Scratch};
 use crate::isa::{Isa, IsaId, Kernel, dispatch_on};
 use crate::par::{self, SharedOut};
-use qtensor::{DType, Result, Tensor};
+use qtensor::Result;
 use std::ops::Range;
 
 /// Correlations of 3×3 taps, and what happens to their results.
@@ -35,11 +35,11 @@ pub(super) struct Correlation<'a> {
 }
 
 impl Correlation<'_> {
-    /// The results, channels-last, one for each bias.
+    /// Writes the results, channels-last, to whole outputs, one for each bias.
     ///
     /// # Errors
     /// A size overflows.
-    pub(super) fn run(&self, isa: IsaId) -> Result<Vec<Tensor>> {
+    pub(super) fn run(&self, isa: IsaId, outs: &[SharedOut<f32>]) -> Result<()> {
         let size = Size {
             targets: self.biases.len(),
             channels: self.channels,
@@ -47,11 +47,6 @@ impl Correlation<'_> {
             source_channels: self.source_channels,
         };
         let packed = Packed::new(&self.filters, size, isa)?;
-        let shape = [self.batch, self.channels, self.output[0], self.output[1]];
-        let targets = self.biases.iter().map(|_| Tensor::empty_channels_last(shape, DType::F32));
-        let mut targets: Vec<Tensor> = targets.collect::<Result<_>>()?;
-        let outs = targets.iter_mut().map(|t| Ok(SharedOut::new(t.memory_mut::<f32>()?)));
-        let outs: Vec<SharedOut<f32>> = outs.collect::<Result<_>>()?;
         let tiles = Tiles::new(self.batch, self.output);
         let row = size.row(isa.lanes());
         let blocks = Blocks::new(tiles.count, row, &packed.panels, isa.lanes());
@@ -62,12 +57,9 @@ impl Correlation<'_> {
             let range = first..(first + blocks.tiles).min(tiles.count);
             let panels = blocks.shares[share].clone();
             let group = blocks.group;
-            dispatch_on(
-                isa,
-                Task { work: self, packed: &packed, values, tiles, row, range, panels, group, outs: &outs },
-            );
+            dispatch_on(isa, Task { work: self, packed: &packed, values, tiles, row, range, panels, group, outs });
         });
-        Ok(targets)
+        Ok(())
     }
 }
 
@@ -110,6 +102,7 @@ impl Kernel for Task<'_> {
                 to: inputs[s * (row / work.sources.len())..].as_mut_ptr(),
                 row,
                 point_step: step,
+                of: Of::Inputs,
             });
         }
         for panels in panels.chunks(self.group) {
@@ -209,6 +202,7 @@ impl Kernel for Outputs<'_> {
             let (row, column) = (row * TILE, column * TILE);
             let rows = TILE.min(height - row);
             let columns = TILE.min(width - column);
+            let is_whole = rows == TILE && columns == TILE;
             let place = ((n * height + row) * width + column) * channels;
             let mut from = t * self.width;
             for panel in self.panels {
@@ -228,7 +222,7 @@ impl Kernel for Outputs<'_> {
                     };
                     // SAFETY: the products hold all points of the tile; tasks differ in their tiles or panels.
                     unsafe {
-                        if [rows, columns, count] == [TILE, TILE, I::LANES] {
+                        if is_whole && count == I::LANES {
                             back.run::<I, true>(isa);
                         } else {
                             back.run::<I, false>(isa);

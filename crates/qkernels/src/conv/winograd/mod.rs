@@ -6,17 +6,21 @@
 mod correlate;
 mod filters;
 mod multiply;
+mod outer;
 mod patches;
 mod tiling;
 mod transform;
+mod weight_grad;
 
 use super::Geometry;
 use super::stage::Images;
 use crate::Activation;
 use crate::isa::IsaId;
+use crate::par::SharedOut;
 use correlate::Correlation;
 use filters::Filters;
-use qtensor::{Result, Tensor};
+use qtensor::{DType, Result, Tensor};
+use weight_grad::WeightGrad;
 
 /// Whether a convolution has the form that these kernels compute.
 pub(super) fn is_possible(g: &Geometry) -> bool {
@@ -28,7 +32,7 @@ fn channels_last(x: &Tensor) -> Tensor {
     if x.strides()[1] == 1 { x.clone() } else { x.to_channels_last() }
 }
 
-/// `activation(conv(x, w) + bias)` for each of `projections`, filters with their bias.
+/// `activation(conv(x, w) + bias)` for each of `projections`, filters with their bias: a tensor for each, or one in which they follow each other along the batch.
 ///
 /// # Errors
 /// A size overflows.
@@ -37,10 +41,11 @@ pub(super) fn forward(
     x: &Tensor,
     projections: &[(&Tensor, Option<&[f32]>)],
     activation: Activation,
+    is_joined: bool,
     isa: IsaId,
 ) -> Result<Vec<Tensor>> {
     let x = channels_last(x);
-    Correlation {
+    let work = Correlation {
         batch: g.batch,
         sources: vec![Images::new(&x)?],
         source_channels: g.channels,
@@ -51,8 +56,18 @@ pub(super) fn forward(
         output: g.out,
         biases: projections.iter().map(|(_, bias)| *bias).collect(),
         activation,
+    };
+    let [n, o, h, w] = g.output_shape();
+    let together = if is_joined { projections.len() } else { 1 };
+    let tensors =
+        (0..projections.len() / together).map(|_| Tensor::empty_channels_last([together * n, o, h, w], DType::F32));
+    let mut tensors: Vec<Tensor> = tensors.collect::<Result<_>>()?;
+    let mut outs = Vec::with_capacity(projections.len());
+    for tensor in &mut tensors {
+        outs.extend(tensor.memory_mut::<f32>()?.chunks_exact_mut(n * o * h * w).map(SharedOut::new));
     }
-    .run(isa)
+    work.run(isa, &outs)?;
+    Ok(tensors)
 }
 
 /// The sum of the input gradients of convolutions of one input, each with the gradient of its output and its filters.
@@ -61,7 +76,7 @@ pub(super) fn forward(
 /// A size overflows.
 pub(super) fn input_grad(g: &Geometry, outputs: &[(&Tensor, &Tensor)], isa: IsaId) -> Result<Tensor> {
     let grads: Vec<Tensor> = outputs.iter().map(|(dy, _)| channels_last(dy)).collect();
-    let mut sums = Correlation {
+    let work = Correlation {
         batch: g.batch,
         sources: grads.iter().map(Images::new).collect::<Result<_>>()?,
         source_channels: g.filters,
@@ -72,9 +87,32 @@ pub(super) fn input_grad(g: &Geometry, outputs: &[(&Tensor, &Tensor)], isa: IsaI
         output: g.input,
         biases: vec![None],
         activation: Activation::None,
+    };
+    let shape = [g.batch, g.channels, g.input[0], g.input[1]];
+    let mut sum = Tensor::empty_channels_last(shape, DType::F32)?;
+    let out = SharedOut::new(sum.memory_mut::<f32>()?);
+    work.run(isa, &[out])?;
+    Ok(sum)
+}
+
+/// The weight gradients of convolutions of one input, each from the gradient of its output.
+///
+/// # Errors
+/// A size overflows.
+pub(super) fn weight_grad(g: &Geometry, x: &Tensor, grads: &[&Tensor], isa: IsaId) -> Result<Vec<Tensor>> {
+    let x = channels_last(x);
+    let grads: Vec<Tensor> = grads.iter().map(|dy| channels_last(dy)).collect();
+    WeightGrad {
+        batch: g.batch,
+        source: Images::new(&x)?,
+        channels: g.channels,
+        input: g.input,
+        origin: g.padding.map(|p| -(p as isize)),
+        grads: grads.iter().map(Images::new).collect::<Result<_>>()?,
+        filters: g.filters,
+        output: g.out,
     }
-    .run(isa)?;
-    Ok(sums.swap_remove(0))
+    .run(isa)
 }
 
 /// Whether it is faster than the direct algorithm. A number of an image that is not finite spoils all of the tiles that it takes part in, and rounding errors

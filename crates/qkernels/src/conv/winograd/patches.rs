@@ -1,10 +1,17 @@
 //! Tiles of an image, transformed to the points.
 
 use super::tiling::Tiles;
-use super::transform::{PATCH, TILE, both_axes, input, unrolled};
+use super::transform::{PATCH, TILE, both_axes, input, output_grad, unrolled};
 use crate::conv::stage::Images;
 use crate::isa::{Isa, Kernel};
 use std::ops::Range;
+
+/// Which transform: of inputs (6×6 pixels that overlap), or of gradients of outputs (4×4 that do not).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    Inputs,
+    OutputGrads,
+}
 
 /// Transforms some tiles of channels-last images: `to[point * point_step + tile * row + channel]`. Channels are filled up with zeros to whole vectors.
 #[derive(Clone)]
@@ -20,6 +27,7 @@ pub(super) struct Patches<'a> {
     pub(super) to: *mut f32,
     pub(super) row: usize,
     pub(super) point_step: usize,
+    pub(super) of: Of,
 }
 
 /// A part of a vector of channels of one tile.
@@ -42,7 +50,7 @@ impl Kernel for Patches<'_> {
     /// The caller promises that `to` has room for all tiles and that no other thread uses it.
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let length = PATCH;
+        let length = if self.of == Of::Inputs { PATCH } else { TILE };
         let all = (1 << length) - 1;
         let [n_step, _, h_step, w_step] = self.images.strides;
         for (t, [n, row, column]) in self.tiles.places(self.range.clone()).enumerate() {
@@ -55,6 +63,7 @@ impl Kernel for Patches<'_> {
             });
             let from = self.images.start().wrapping_add(n * n_step + self.channels.start);
             let from = from.wrapping_offset(start[0] * h_step as isize).wrapping_offset(start[1] * w_step as isize);
+            let is_inside = present[0] == all && present[1] == all;
             for c in (0..self.channels.len()).step_by(I::LANES) {
                 let patch = Patch {
                     from: from.wrapping_add(c),
@@ -64,13 +73,14 @@ impl Kernel for Patches<'_> {
                     to: self.to.wrapping_add(t * self.row + c),
                     point_step: self.point_step,
                 };
-                let whole = present == [all; 2] && patch.count == I::LANES;
+                let whole = is_inside && patch.count == I::LANES;
                 // SAFETY: pixels that are present and channels that exist lie in the image; the results lie where the caller promised.
                 unsafe {
-                    if whole {
-                        patch.inputs::<I, true>(isa);
-                    } else {
-                        patch.inputs::<I, false>(isa);
+                    match (self.of, whole) {
+                        (Of::Inputs, true) => patch.inputs::<I, true>(isa),
+                        (Of::Inputs, false) => patch.inputs::<I, false>(isa),
+                        (Of::OutputGrads, true) => patch.output_grads::<I, true>(isa),
+                        (Of::OutputGrads, false) => patch.output_grads::<I, false>(isa),
                     }
                 }
             }
@@ -107,6 +117,22 @@ impl Patch {
                 isa,
                 input,
                 [PATCH to PATCH],
+                |row, column| self.pixel::<I, WHOLE>(isa, row, column),
+                |row, column, x| isa.store_at(self.to.add((row * PATCH + column) * self.point_step), x)
+            );
+        }
+    }
+
+    /// # Safety
+    /// As [`pixel`](Self::pixel), and the results must be writable.
+    #[inline(always)]
+    unsafe fn output_grads<I: Isa, const WHOLE: bool>(&self, isa: I) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            both_axes!(
+                isa,
+                output_grad,
+                [TILE to PATCH],
                 |row, column| self.pixel::<I, WHOLE>(isa, row, column),
                 |row, column, x| isa.store_at(self.to.add((row * PATCH + column) * self.point_step), x)
             );

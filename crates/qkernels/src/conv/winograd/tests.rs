@@ -1,6 +1,6 @@
 //! Against textbook loops in f64, on every instruction set, whatever the choice of algorithm would be for such shapes.
 
-use super::{forward, input_grad};
+use super::{forward, input_grad, weight_grad};
 use crate::conv::{Conv2dParams, Geometry};
 use crate::{Activation, isa, naive};
 use qtensor::random::{Purpose, Stream, StreamKey};
@@ -60,9 +60,10 @@ fn check(sizes: Sizes) -> Result<()> {
     let (g, p) = (&case.geometry, &case.params);
     let bias = case.bias.as_slice::<f32>()?;
     let expected = naive::conv::conv2d(&case.x, &case.w[0], Some(&case.bias), p, Activation::LeakyRelu(0.1))?;
+    let expected_dw = naive::conv::conv2d_weight_grad(&case.x, &case.dy, case.w[0].shape(), p)?;
     let expected_dx = naive::conv::conv2d_input_grad(&case.dy, &case.w[0], case.x.shape(), p)?;
     for isa in isa::available() {
-        let y = forward(g, &case.x, &[(&case.w[0], Some(bias))], Activation::LeakyRelu(0.1), isa)?;
+        let y = forward(g, &case.x, &[(&case.w[0], Some(bias))], Activation::LeakyRelu(0.1), false, isa)?;
         assert!(y[0].layout().is_channels_last());
         let found = error(&y[0], &expected)?;
         assert!(found < bound(g.channels), "forward, {isa:?}, {sizes:?}: {found:e}");
@@ -70,6 +71,9 @@ fn check(sizes: Sizes) -> Result<()> {
         assert!(dx.layout().is_channels_last());
         let found = error(&dx, &expected_dx)?;
         assert!(found < bound(g.filters), "input gradient, {isa:?}, {sizes:?}: {found:e}");
+        let dw = weight_grad(g, &case.x, &[&case.dy], isa)?;
+        let found = error(&dw[0], &expected_dw)?;
+        assert!(found < bound(g.batch * g.out[0] * g.out[1]), "weight gradient, {isa:?}, {sizes:?}: {found:e}");
     }
     Ok(())
 }
@@ -100,7 +104,7 @@ fn larger_images_and_padding() -> Result<()> {
     Ok(())
 }
 
-/// Several projections of one input give the bits of single ones; their input gradients are added.
+/// Several projections of one input give the bits of single ones; their input gradients are added, their weight gradients are apart.
 #[test]
 fn stacked_projections() -> Result<()> {
     for sizes in [[2, 16, 24, 9, 8, 1, 1], [1, 20, 40, 6, 5, 1, 0]] {
@@ -108,10 +112,18 @@ fn stacked_projections() -> Result<()> {
         let (g, w) = (&case.geometry, &case.w);
         let bias = case.bias.as_slice::<f32>()?;
         for isa in isa::available() {
-            let both = forward(g, &case.x, &[(&w[0], None), (&w[1], Some(bias))], Activation::Relu, isa)?;
+            let both = forward(g, &case.x, &[(&w[0], None), (&w[1], Some(bias))], Activation::Relu, false, isa)?;
             for (i, bias) in [None, Some(bias)].into_iter().enumerate() {
-                let one = forward(g, &case.x, &[(&w[i], bias)], Activation::Relu, isa)?;
+                let one = forward(g, &case.x, &[(&w[i], bias)], Activation::Relu, false, isa)?;
                 assert_eq!(both[i].to_vec::<f32>()?, one[0].to_vec::<f32>()?, "{isa:?}");
+            }
+            let joined = forward(g, &case.x, &[(&w[0], None), (&w[1], Some(bias))], Activation::Relu, true, isa)?;
+            assert_eq!(joined[0].to_vec::<f32>()?, Tensor::concatenate(&both, 0)?.to_vec::<f32>()?, "{isa:?}");
+            let dws = weight_grad(g, &case.x, &[&case.dy, &both[0], &both[1]], isa)?;
+            for (dw, dy) in dws.iter().zip([&case.dy, &both[0], &both[1]]) {
+                let expected = naive::conv::conv2d_weight_grad(&case.x, dy, w[0].shape(), &case.params)?;
+                let found = error(dw, &expected)?;
+                assert!(found < bound(g.batch * g.out[0] * g.out[1]), "{isa:?}: {found:e}");
             }
             let sum = input_grad(g, &[(&case.dy, &w[0]), (&case.dy, &w[1])], isa)?;
             let parts = w.iter().map(|w| naive::conv::conv2d_input_grad(&case.dy, w, case.x.shape(), &case.params));

@@ -61,6 +61,16 @@ pub(super) fn output<I: Isa>(isa: I, m: [I::F32; PATCH]) -> [I::F32; TILE] {
     ]
 }
 
+/// `A y`, the transposition of [`output`]: the gradients of four outputs to those of the values at the points.
+#[inline(always)]
+pub(super) fn output_grad<I: Isa>(isa: I, y: [I::F32; TILE]) -> [I::F32; PATCH] {
+    let even = isa.fma(isa.splat(NEAR_2), y[2], y[0]);
+    let odd = isa.fma(isa.splat(NEAR_3), y[3], isa.mul(isa.splat(NEAR), y[1]));
+    let even_far = isa.fma(isa.splat(FAR_2), y[2], y[0]);
+    let odd_far = isa.fma(isa.splat(FAR_3), y[3], isa.mul(isa.splat(FAR), y[1]));
+    [y[0], isa.add(even, odd), isa.sub(even, odd), isa.add(even_far, odd_far), isa.sub(even_far, odd_far), y[3]]
+}
+
 /// `G w`: three taps to their values at the points.
 #[inline(always)]
 pub(super) fn filter<I: Isa>(isa: I, w: [I::F32; TAPS]) -> [I::F32; PATCH] {
@@ -76,6 +86,19 @@ pub(super) fn filter<I: Isa>(isa: I, w: [I::F32; TAPS]) -> [I::F32; PATCH] {
         isa.add(even_far, odd_far),
         isa.sub(even_far, odd_far),
         w[2],
+    ]
+}
+
+/// `Gᵀ m`, the transposition of [`filter`]: the gradients of values at the points to those of three taps.
+#[inline(always)]
+pub(super) fn filter_grad<I: Isa>(isa: I, m: [I::F32; PATCH]) -> [I::F32; TAPS] {
+    let (near, far) = (isa.add(m[1], m[2]), isa.add(m[3], m[4]));
+    let (near_odd, far_odd) = (isa.sub(m[1], m[2]), isa.sub(m[3], m[4]));
+    let scaled = |factor: f32, x| isa.mul(isa.splat(factor), x);
+    [
+        isa.fma(isa.splat(OF_FAR), far, isa.fma(isa.splat(OF_NEAR), near, scaled(OF_ZERO, m[0]))),
+        isa.fma(isa.splat(OF_FAR * FAR), far_odd, scaled(OF_NEAR * NEAR, near_odd)),
+        isa.fma(isa.splat(OF_FAR * FAR_2), far, isa.fma(isa.splat(OF_NEAR * NEAR_2), near, m[5])),
     ]
 }
 

@@ -1,0 +1,147 @@
+//! Several convolutions of one input as one call: what they share is done once.
+//!
+//! Where Winograd's algorithm pays, the input is transformed once for all of them, their input gradients are added before the transform back, and the weight
+//! gradients share the transform of the input. Other convolutions run one after the other.
+
+use super::algorithm::Algorithm;
+use super::geometry::check_float;
+use super::{Conv2dParams, Geometry, algorithm, bias_values, conv2d, conv2d_input_grad, conv2d_weight_grad, winograd};
+use crate::elementwise::add_assign;
+use crate::{Activation, isa};
+use qtensor::{Error, Result, Tensor};
+
+/// Filters `[O, C / groups, KH, KW]` and a bias `[O]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Projection<'a> {
+    /// The filters.
+    pub w: &'a Tensor,
+    /// One value for each of them.
+    pub bias: Option<&'a Tensor>,
+}
+
+/// `activation(conv(x, w) + bias)` for each projection, all of the same sizes; channels-last.
+///
+/// # Errors
+/// No projections, or filters of different shapes; else as [`conv2d`].
+pub fn conv2d_stacked(
+    x: &Tensor,
+    projections: &[Projection],
+    params: &Conv2dParams,
+    activation: Activation,
+) -> Result<Vec<Tensor>> {
+    match of_forward(x, projections, params)? {
+        Some(work) => work.run(x, activation, false),
+        None => projections.iter().map(|p| conv2d(x, p.w, p.bias, params, activation)).collect(),
+    }
+}
+
+/// As [`conv2d_stacked`], but as one tensor `[number of projections · N, O, OH, OW]`: all images of the first projection, then all of the second, and so on.
+/// Its slices along the first axis are dense.
+///
+/// # Errors
+/// As [`conv2d_stacked`].
+pub fn conv2d_stacked_joined(
+    x: &Tensor,
+    projections: &[Projection],
+    params: &Conv2dParams,
+    activation: Activation,
+) -> Result<Tensor> {
+    match of_forward(x, projections, params)? {
+        Some(work) => Ok(work.run(x, activation, true)?.swap_remove(0)),
+        None => Ok(Tensor::concatenate(&conv2d_stacked(x, projections, params, activation)?, 0)?.to_channels_last()),
+    }
+}
+
+/// Projections that Winograd's algorithm computes.
+struct Stack<'a> {
+    geometry: Geometry,
+    projections: &'a [Projection<'a>],
+}
+
+/// Checks the arguments of a forward pass; a stack where Winograd's algorithm computes it.
+fn of_forward<'a>(x: &Tensor, projections: &'a [Projection], params: &Conv2dParams) -> Result<Option<Stack<'a>>> {
+    let op = "conv2d_stacked";
+    let first = same_shapes(op, projections.iter().map(|p| p.w))?;
+    let geometry = Geometry::of_forward(op, x, first, params)?;
+    for projection in projections {
+        check_float(op, x, projection.w)?;
+    }
+    let is_winograd = algorithm(&geometry, x.dtype()) == Algorithm::Winograd;
+    Ok(is_winograd.then_some(Stack { geometry, projections }))
+}
+
+impl Stack<'_> {
+    fn run(&self, x: &Tensor, activation: Activation, is_joined: bool) -> Result<Vec<Tensor>> {
+        let biases = self.projections.iter().map(|p| bias_values("conv2d_stacked", x, p.bias, self.geometry.filters));
+        let biases = biases.collect::<Result<Vec<_>>>()?;
+        let mut projections = Vec::with_capacity(biases.len());
+        for (projection, bias) in self.projections.iter().zip(&biases) {
+            projections.push((projection.w, bias.as_ref().map(Tensor::as_slice::<f32>).transpose()?));
+        }
+        winograd::forward(&self.geometry, x, &projections, activation, is_joined, isa::current())
+    }
+}
+
+/// The gradient of a loss with respect to the input of several convolutions, from the gradient of each output and its filters: the sum of what each
+/// [`conv2d_input_grad`] would give.
+///
+/// # Errors
+/// Nothing to add, filters of different shapes; else as [`conv2d_input_grad`].
+pub fn conv2d_stacked_input_grad(
+    outputs: &[(&Tensor, &Tensor)],
+    x_shape: &[usize],
+    params: &Conv2dParams,
+) -> Result<Tensor> {
+    let op = "conv2d_stacked_input_grad";
+    let w = same_shapes(op, outputs.iter().map(|(_, w)| *w))?;
+    let geometry = Geometry::new(op, x_shape, w.shape(), params)?;
+    let (first, rest) = outputs.split_first().ok_or_else(|| Error::argument(op, "no convolutions"))?;
+    for (dy, w) in outputs {
+        check_float(op, first.0, dy)?;
+        check_float(op, first.0, w)?;
+        geometry.check_output(op, dy)?;
+    }
+    if algorithm(&geometry, w.dtype()) == Algorithm::Winograd {
+        return winograd::input_grad(&geometry, outputs, isa::current());
+    }
+    let mut sum = conv2d_input_grad(first.0, first.1, x_shape, params)?;
+    for (dy, w) in rest {
+        add_assign(&mut sum, &conv2d_input_grad(dy, w, x_shape, params)?)?;
+    }
+    Ok(sum)
+}
+
+/// The gradients of a loss with respect to the filters of several convolutions of `x`, from the gradients `dys` of their outputs; each of shape `w_shape`.
+///
+/// # Errors
+/// As [`conv2d_weight_grad`].
+pub fn conv2d_stacked_weight_grad(
+    x: &Tensor,
+    dys: &[&Tensor],
+    w_shape: &[usize],
+    params: &Conv2dParams,
+) -> Result<Vec<Tensor>> {
+    let op = "conv2d_stacked_weight_grad";
+    let geometry = Geometry::new(op, x.shape(), w_shape, params)?;
+    for dy in dys {
+        check_float(op, x, dy)?;
+        geometry.check_output(op, dy)?;
+    }
+    if !dys.is_empty() && algorithm(&geometry, x.dtype()) == Algorithm::Winograd {
+        return winograd::weight_grad(&geometry, x, dys, isa::current());
+    }
+    dys.iter().map(|dy| conv2d_weight_grad(x, dy, w_shape, params)).collect()
+}
+
+/// The first of some filters, all of which have its shape.
+fn same_shapes<'a>(op: &'static str, mut filters: impl Iterator<Item = &'a Tensor>) -> Result<&'a Tensor> {
+    let first = filters.next().ok_or_else(|| Error::argument(op, "no convolutions"))?;
+    match filters.find(|w| w.shape() != first.shape()) {
+        Some(other) => {
+            let message =
+                format!("filters of one stack must have one shape, found {} and {}", first.shape(), other.shape());
+            Err(Error::shape(op, message))
+        }
+        None => Ok(first),
+    }
+}

@@ -1,0 +1,261 @@
+//! The weight gradient: `Gᵀ [Σ (Bᵀ d B) ⊙ (A dy Aᵀ)] G`, summed over all tiles at the points, so that only one transform back is needed.
+//!
+//! Channels and filters are cut into blocks whose sums stay near the cache, the tiles into a fixed number of parts, whose sums are added in order.
+
+use super::outer::Outer;
+use super::patches::{Of, Patches};
+use super::tiling::{GradBlocks, Tiles, point_step};
+use super::transform::{PATCH, POINTS, TAPS, both_axes, filter_grad, unrolled};
+use crate::conv::stage::{Images, Scratch};
+use crate::isa::{Isa, IsaId, Kernel, dispatch_on};
+use crate::par::{self, SharedOut};
+use qtensor::{DType, Result, Tensor};
+use std::ops::Range;
+
+/// Weight gradients of convolutions of one input.
+pub(super) struct WeightGrad<'a> {
+    pub(super) batch: usize,
+    /// The input, channels-last.
+    pub(super) source: Images<'a>,
+    pub(super) channels: usize,
+    pub(super) input: [usize; 2],
+    /// Where the taps of the first output begin; negative in the padding.
+    pub(super) origin: [isize; 2],
+    /// The gradients of the outputs, channels-last.
+    pub(super) grads: Vec<Images<'a>>,
+    pub(super) filters: usize,
+    pub(super) output: [usize; 2],
+}
+
+impl WeightGrad<'_> {
+    /// One gradient `[O, C, 3, 3]` for each gradient of an output.
+    ///
+    /// # Errors
+    /// A size overflows.
+    pub(super) fn run(&self, isa: IsaId) -> Result<Vec<Tensor>> {
+        let tiles = Tiles::new(self.batch, self.output);
+        let vector = isa.lanes();
+        let blocks = GradBlocks::new(tiles.count, self.channels, [self.grads.len(), self.filters], vector);
+        let step = blocks.size();
+        let tasks = blocks.count() * blocks.parts;
+        let mut sums = Tensor::empty([tasks, POINTS * step], DType::F32)?;
+        let out = SharedOut::new(sums.memory_mut::<f32>()?);
+        par::for_each(tasks, |task| {
+            let (block, part) = (task / blocks.parts, task % blocks.parts);
+            let piece = tiles.count.div_ceil(blocks.parts);
+            let range = (part * piece).min(tiles.count)..((part + 1) * piece).min(tiles.count);
+            // SAFETY: every task has its own sums.
+            let sums = unsafe { out.at(task * POINTS * step) };
+            dispatch_on(isa, Part { work: self, blocks: &blocks, block, tiles, range, sums, step });
+        });
+        let sums = sums.memory::<f32>()?;
+        let shape = [self.filters, self.channels, TAPS, TAPS];
+        let mut grads: Vec<Tensor> =
+            self.grads.iter().map(|_| Tensor::empty(shape, DType::F32)).collect::<Result<_>>()?;
+        let outs = grads.iter_mut().map(|t| Ok(SharedOut::new(t.memory_mut::<f32>()?)));
+        let outs: Vec<SharedOut<f32>> = outs.collect::<Result<_>>()?;
+        par::for_each(blocks.count() * blocks.vectors(), |task| {
+            let (block, start) = (task / blocks.vectors(), task % blocks.vectors() * vector);
+            let parts = &sums[block * blocks.parts * POINTS * step..][..blocks.parts * POINTS * step];
+            dispatch_on(isa, Finish { work: self, blocks: &blocks, block, start, parts, step, outs: &outs });
+        });
+        Ok(grads)
+    }
+}
+
+/// The sums of a block over some tiles.
+struct Part<'a> {
+    work: &'a WeightGrad<'a>,
+    blocks: &'a GradBlocks,
+    block: usize,
+    tiles: Tiles,
+    range: Range<usize>,
+    sums: *mut f32,
+    step: usize,
+}
+
+impl Kernel for Part<'_> {
+    type Output = ();
+
+    /// The caller promises that `sums` has room for all points of the block and that no other thread uses it.
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Part { work, blocks, sums, .. } = self;
+        let (channels, segments) = blocks.block(self.block);
+        let row = channels.len().next_multiple_of(I::LANES);
+        let width = segments.iter().map(|s| s.width(I::LANES)).sum::<usize>();
+        if self.range.is_empty() {
+            // SAFETY: as promised.
+            unsafe { std::slice::from_raw_parts_mut(sums, POINTS * self.step) }.fill(0.0);
+        }
+        let mut scratch = Scratch::new();
+        for first in self.range.clone().step_by(blocks.tiles) {
+            let range = first..(first + blocks.tiles).min(self.range.end);
+            let (input_step, grad_step) = (point_step(range.len(), row), point_step(range.len(), width));
+            let (inputs, grads) = scratch.take(POINTS * (input_step + grad_step)).split_at_mut(POINTS * input_step);
+            let patches = Patches {
+                images: work.source,
+                channels: channels.clone(),
+                size: work.input,
+                origin: work.origin,
+                tiles: self.tiles,
+                range: range.clone(),
+                to: inputs.as_mut_ptr(),
+                row,
+                point_step: input_step,
+                of: Of::Inputs,
+            };
+            isa.outline(patches.clone());
+            let mut lane = 0;
+            for segment in segments {
+                isa.outline(Patches {
+                    images: work.grads[segment.target],
+                    channels: segment.filters.clone(),
+                    size: work.output,
+                    origin: [0; 2],
+                    to: grads[lane..].as_mut_ptr(),
+                    row: width,
+                    point_step: grad_step,
+                    of: Of::OutputGrads,
+                    ..patches.clone()
+                });
+                lane += segment.width(I::LANES);
+            }
+            isa.outline(Products {
+                inputs,
+                grads,
+                steps: [input_step, grad_step, self.step],
+                outer: Outer {
+                    a: inputs.as_ptr(),
+                    a_step: row,
+                    rows: channels.len(),
+                    b: grads.as_ptr(),
+                    b_step: width,
+                    tiles: range.len(),
+                    c: sums,
+                    c_step: width,
+                    resume: first > self.range.start,
+                },
+            });
+        }
+    }
+}
+
+/// The products of a block of tiles at all points.
+struct Products<'a> {
+    inputs: &'a [f32],
+    grads: &'a [f32],
+    /// Elements from one point to the next of inputs, gradients and sums.
+    steps: [usize; 3],
+    outer: Outer,
+}
+
+impl Kernel for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        for point in 0..POINTS {
+            let outer = Outer {
+                a: self.inputs[point * self.steps[0]..].as_ptr(),
+                b: self.grads[point * self.steps[1]..].as_ptr(),
+                c: self.outer.c.wrapping_add(point * self.steps[2]),
+                ..self.outer
+            };
+            // SAFETY: inputs and gradients hold a row for each tile at each point, the sums a row for each channel.
+            unsafe { outer.run(isa) };
+        }
+    }
+}
+
+/// Adds the parts of some channels of a block, transforms back, and writes the gradients of their weights.
+struct Finish<'a> {
+    work: &'a WeightGrad<'a>,
+    blocks: &'a GradBlocks,
+    block: usize,
+    /// The first of the block's channels that it finishes: one vector of them.
+    start: usize,
+    /// The sums of the parts, one after the other.
+    parts: &'a [f32],
+    step: usize,
+    outs: &'a [SharedOut<f32>],
+}
+
+/// Taps of a filter.
+const ALL_TAPS: usize = TAPS * TAPS;
+
+impl Kernel for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (channels, segments) = self.blocks.block(self.block);
+        let width = segments.iter().map(|s| s.width(I::LANES)).sum::<usize>();
+        let mut scratch = Scratch::new();
+        let taken = scratch.take(ALL_TAPS * I::LANES * I::LANES);
+        let start = self.start;
+        let count = I::LANES.min(channels.len().saturating_sub(start));
+        if count == 0 {
+            return;
+        }
+        let mut lane = 0;
+        for segment in segments {
+            for first in segment.filters.clone().step_by(I::LANES) {
+                let filters = first..(first + I::LANES).min(segment.filters.end);
+                for c in 0..count {
+                    let from = (start + c) * width + lane;
+                    let to = taken[c * ALL_TAPS * I::LANES..][..ALL_TAPS * I::LANES].as_mut_ptr();
+                    // SAFETY: there are LANES values for each tap.
+                    unsafe {
+                        both_axes!(
+                            isa,
+                            filter_grad,
+                            [PATCH to TAPS],
+                            |row, column| self.sum(isa, (row * PATCH + column) * self.step + from),
+                            |row, column, x| isa.store_at(to.add((row * TAPS + column) * I::LANES), x)
+                        );
+                    }
+                }
+                let place = (filters.start * self.work.channels + channels.start + start) * ALL_TAPS;
+                // SAFETY: these filters and channels lie in the gradient and belong to this block alone.
+                unsafe { self.put(isa, taken, [filters.len(), count], self.outs[segment.target].at(place)) };
+                lane += I::LANES;
+            }
+        }
+    }
+}
+
+impl Finish<'_> {
+    /// The sum of all parts at a place.
+    #[inline(always)]
+    fn sum<I: Isa>(&self, isa: I, place: usize) -> I::F32 {
+        let mut parts = self.parts.chunks_exact(POINTS * self.step);
+        let mut sum = parts.next().map_or(isa.zero(), |part| isa.load(&part[place..]));
+        for part in parts {
+            sum = isa.add(sum, isa.load(&part[place..]));
+        }
+        sum
+    }
+
+    /// Writes the taps of some filters and channels, `taken[(channel * 9 + tap) * LANES + filter]`.
+    ///
+    /// # Safety
+    /// That many values must be writable at `to` for each filter, by this thread alone.
+    #[inline(always)]
+    unsafe fn put<I: Isa>(&self, isa: I, taken: &[f32], [filters, channels]: [usize; 2], to: *mut f32) {
+        let (step, count) = (self.work.channels * ALL_TAPS, channels * ALL_TAPS);
+        let mut done = 0;
+        // SAFETY: the caller's promise; `taken` has LANES values for each tap.
+        unsafe {
+            while filters == I::LANES && done + I::LANES <= count {
+                isa.transpose_at(taken[done * I::LANES..].as_ptr(), I::LANES, to.add(done), step);
+                done += I::LANES;
+            }
+            for filter in 0..filters {
+                for tap in done..count {
+                    *to.add(filter * step + tap) = taken[tap * I::LANES + filter];
+                }
+            }
+        }
+    }
+}
