@@ -2,13 +2,16 @@
 
 use crate::elementwise::sweep::{Sweep, sweep};
 use crate::isa::Isa;
-use crate::reduce::columns::{self, Columns, Sum, fold, piece_totals};
+use crate::reduce::columns::{self, Columns, fold, piece_totals};
 use crate::{Activation, par};
+
+/// Rows that tell about where the mean of a piece lies.
+const SAMPLES: usize = 32;
 
 /// Mean and biased variance of each channel.
 ///
-/// Each piece of the rows is read twice while it is in the cache: once for its means, once for the sums of the deviations from them and of
-/// their squares. The pieces are combined in f64, so that no large numbers cancel.
+/// Each piece of the rows is read once, for the sums of the deviations from a value near the mean, which a few of its rows give, and of their squares.
+/// The pieces are combined in f64, so that no large numbers cancel.
 pub(super) fn statistics(x: &[f32], channels: usize) -> (Vec<f64>, Vec<f64>) {
     if channels == 0 {
         return (Vec::new(), Vec::new());
@@ -17,9 +20,7 @@ pub(super) fn statistics(x: &[f32], channels: usize) -> (Vec<f64>, Vec<f64>) {
     let pieces = par::map(x.len().div_ceil(piece), |i| {
         let part = &x[i * piece..x.len().min((i + 1) * piece)];
         let rows = (part.len() / channels) as f64;
-        let mut sums = [vec![0.0; channels]];
-        fold(Sum, &piece_totals(Sum, [part], [], wide), &mut sums);
-        let near: Vec<f32> = sums[0].iter().map(|sum| (sum / rows) as f32).collect();
+        let near = sampled_mean(part, channels);
         let mut deviations = [vec![0.0; channels], vec![0.0; channels]];
         let around = piece_totals(Deviations, [part], [&near.repeat(wide / channels)], wide);
         fold(Deviations, &around, &mut deviations);
@@ -36,6 +37,19 @@ pub(super) fn statistics(x: &[f32], channels: usize) -> (Vec<f64>, Vec<f64>) {
             (mean, (pieces.iter().enumerate().map(square).sum::<f64>() / total).max(0.0))
         })
         .unzip()
+}
+
+/// The mean of each channel over a few rows, evenly spread.
+fn sampled_mean(x: &[f32], channels: usize) -> Vec<f32> {
+    let rows = x.len() / channels;
+    let samples = rows.min(SAMPLES);
+    let mut near = vec![0.0f32; channels];
+    for i in 0..samples {
+        let row = &x[i * rows / samples * channels..][..channels];
+        near.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+    }
+    near.iter_mut().for_each(|sum| *sum /= samples as f32);
+    near
 }
 
 /// Σ(x - m) and Σ(x - m)²

@@ -213,6 +213,12 @@ pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
     if x.rank() != 4 {
         return Err(Error::shape("global_avg_pool2d", format!("images must be [N, C, H, W], found {}", x.shape())));
     }
+    if x.dtype() == DType::F32 {
+        let [images, channels, height, width] = image_shape("global_avg_pool2d", x.shape())?;
+        let mut y = Tensor::empty([images, channels], DType::F32)?;
+        vector::mean_of_places(x.to_channels_last().memory()?, channels, height * width, y.memory_mut()?);
+        return Ok(y);
+    }
     crate::reduce::mean(x, &[2, 3], false)
 }
 

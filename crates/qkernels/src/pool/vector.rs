@@ -174,6 +174,51 @@ impl Kernel for ShareImage<'_> {
     }
 }
 
+/// Places whose running sum is taken at once: rounding grows with these and not with the image.
+const BLOCK: usize = 64;
+
+/// The mean over all places of each image.
+pub(super) fn mean_of_places(x: &[f32], channels: usize, places: usize, y: &mut [f32]) {
+    if channels * places == 0 {
+        return y.fill(f32::NAN);
+    }
+    let together = (PIECE / (channels * places)).max(1);
+    par::for_each_chunk(y, together * channels, |i, y| {
+        let first = i * together * channels * places;
+        dispatch(MeanImages { x: &x[first..first + y.len() * places], channels, places, y });
+    });
+}
+
+struct MeanImages<'a> {
+    x: &'a [f32],
+    channels: usize,
+    places: usize,
+    y: &'a mut [f32],
+}
+
+impl Kernel for MeanImages<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let channels = self.channels;
+        let share = 1.0 / self.places as f32;
+        let mut sums = vec![0.0f32; channels];
+        let images = self.x.chunks_exact(self.places * channels);
+        for (x, y) in images.zip(self.y.chunks_exact_mut(channels)) {
+            y.fill(0.0);
+            for block in x.chunks(BLOCK * channels) {
+                sums.fill(0.0);
+                for row in block.chunks_exact(channels) {
+                    sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+                }
+                y.iter_mut().zip(&sums).for_each(|(y, sum)| *y += sum);
+            }
+            y.iter_mut().for_each(|y| *y *= share);
+        }
+    }
+}
+
 /// `dy · share` at every place of each image.
 pub(super) fn spread(dy: &[f32], channels: usize, places: usize, share: f32, dx: &mut [f32]) {
     if channels * places == 0 {

@@ -85,7 +85,8 @@ impl Subject {
 pub(super) fn infer(bencher: &Bencher, arguments: &Bench) -> Result<(), Failure> {
     for subject in subjects(arguments) {
         let (model, images) = subject.build()?;
-        let seconds = par::install(|| bencher.time(|| model.infer(&images).map(drop)))?;
+        let folded = model.folded()?;
+        let seconds = par::install(|| bencher.time(|| folded.infer(&images).map(drop)))?;
         subject.report(bencher, "infer", (seconds, None), &model)?;
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 mod cifar_cnn;
 mod cifar_resnet;
+mod folded;
 mod mlp;
 mod mobilenet;
 mod model;
@@ -13,4 +14,5 @@ mod vgg;
 #[cfg(test)]
 mod tests;
 
+pub use folded::Folded;
 pub use model::Model;

@@ -1,3 +1,4 @@
+use super::Folded;
 use super::plan::Plan;
 use super::{cifar_cnn, cifar_resnet, mlp, mobilenet, resnet, small_cnn, vgg};
 use crate::experiment::{self, Backward, InitName, ModelName, pattern};
@@ -101,12 +102,17 @@ impl Model {
     /// # Errors
     /// Images of another shape, or leaves of another model.
     pub fn forward(&self, tape: &mut Tape, leaves: &Leaves, images: &Var, phase: Phase) -> Result<Var> {
+        let context = Context::new(phase, leaves, self.backward.clone());
+        self.forward_in(tape, images, &context)
+    }
+
+    pub(super) fn forward_in(&self, tape: &mut Tape, images: &Var, context: &Context) -> Result<Var> {
         let fits = images.shape().split_first().is_some_and(|(_, image)| image == self.input);
-        if !fits || leaves.parameters().len() != self.parameters.parameters().len() {
+        if !fits || context.count() != self.parameters.parameters().len() {
             let message = format!("{} takes [N, C, H, W] of {:?}, found {}", self.name, self.input, images.shape());
             return Err(Error::shape("model", message));
         }
-        self.network.forward(tape, images, &Context::new(phase, leaves, self.backward.clone()))
+        self.network.forward(tape, images, context)
     }
 
     /// Logits for images, with running statistics and without dropout; nothing is recorded.
@@ -124,6 +130,14 @@ impl Model {
     pub fn infer_with(&self, parameters: &Parameters, images: &Tensor) -> Result<Tensor> {
         let (leaves, images) = (Leaves::constant(parameters), Var::constant(images.clone()));
         Ok(self.forward(&mut Tape::new(), &leaves, &images, Phase::Evaluate)?.into_value())
+    }
+
+    /// This network prepared for answers only, as it is now: see [`Folded`].
+    ///
+    /// # Errors
+    /// None for a network that was built here.
+    pub fn folded(&self) -> Result<Folded> {
+        Folded::new(self, &self.network)
     }
 
     /// Takes the batch statistics of a forward pass into the running ones; give it what

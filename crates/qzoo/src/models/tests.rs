@@ -277,3 +277,40 @@ fn summaries_tell_the_truth() {
         }
     }
 }
+
+/// A folded network gives the logits of the network as it is, up to rounding, whatever its running statistics.
+#[test]
+fn folding_changes_roundings_only() {
+    for (i, name) in ModelName::ALL.iter().enumerate() {
+        for activation in [ActivationName::Relu, ActivationName::Prelu] {
+            let model = experiment::Model { activation, ..thin(*name) };
+            let mut model = Model::build(&model, [3, 64, 32], 7, 1).unwrap();
+            let random = |shape: &[usize], index: usize, mean: f32| {
+                let key = StreamKey { seed: 9, purpose: Purpose::Test, epoch: i as u32, index: index as u64 };
+                Stream::new(key).normal_tensor(shape, mean, 0.2).unwrap()
+            };
+            for index in 0..model.parameters().parameters().len() {
+                let parameter = &model.parameters().parameters()[index];
+                if !parameter.kind.is_weight() {
+                    let mean = if parameter.name.ends_with("weight") { 1.0 } else { 0.0 };
+                    *model.parameters_mut().parameter_mut(index) = random(parameter.value.shape(), index, mean);
+                }
+            }
+            for index in 0..model.parameters().buffers().len() {
+                let buffer = &model.parameters().buffers()[index];
+                if buffer.value.dtype().is_float() {
+                    let mean = if buffer.name.ends_with("var") { 1.5 } else { 0.0 };
+                    *model.parameters_mut().buffer_mut(index) = random(buffer.value.shape(), 1000 + index, mean);
+                }
+            }
+            let images = images([3, 3, 64, 32], 0);
+            let expected = model.infer(&images).unwrap().to_vec::<f32>().unwrap();
+            let found = model.folded().unwrap().infer(&images).unwrap().to_vec::<f32>().unwrap();
+            let size = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!((found - expected).abs() <= 1e-4 * size, "{name}: {found} instead of {expected}");
+            }
+            assert!(size > 0.0 && size.is_finite(), "{name}");
+        }
+    }
+}

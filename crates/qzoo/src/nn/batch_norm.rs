@@ -2,7 +2,7 @@ use super::{Activation, Builder, Context, ParameterKind, Parameters};
 use crate::init::Init;
 use qgraph::ops::{BatchNorm as BatchNormOp, BatchNormInference};
 use qgraph::{Effect, Error, Result, Tape, Var};
-use qtensor::Tensor;
+use qtensor::{DType, Tensor};
 
 /// Share of the batch's statistics in an update of the running ones.
 const MOMENTUM: f64 = 0.1;
@@ -74,6 +74,43 @@ impl BatchNorm {
         inputs.extend([&mean, &variance]);
         inputs.extend(residual);
         tape.apply(BatchNormInference { eps: EPS, activation }, &inputs)
+    }
+
+    /// The shift; once [folded](Self::fold) it is the bias of the projection in front.
+    ///
+    /// # Errors
+    /// The context is that of another composite.
+    pub(crate) fn shift<'a>(&self, context: &'a Context) -> Result<&'a Var> {
+        context.parameter(self.shift)
+    }
+
+    /// Makes this normalisation by its running statistics part of the projection in front of it: `weight · s`, and as the shift
+    /// `beta + (bias - mean) · s`, where `s = gamma / √(var + eps)` for each output.
+    ///
+    /// # Errors
+    /// A weight that has not one row for each channel.
+    pub(crate) fn fold(&self, parameters: &mut Parameters, weight: usize, bias: Option<usize>) -> Result<()> {
+        let values = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.to_vec::<f64>();
+        let of = |position: usize| values(&parameters.parameters()[position].value);
+        let (gamma, beta, bias) = (of(self.scale)?, of(self.shift)?, bias.map(of).transpose()?);
+        let [mean, var] = [0, 1].map(|offset| values(&parameters.buffers()[self.mean + offset].value));
+        let (mean, var) = (mean?, var?);
+        let scale: Vec<f64> = gamma.iter().zip(var).map(|(gamma, var)| gamma / (var + EPS).sqrt()).collect();
+        let bias = bias.unwrap_or_else(|| vec![0.0; self.channels]);
+        let shift = (0..self.channels).map(|c| (beta[c] + (bias[c] - mean[c]) * scale[c]) as f32).collect();
+        let old = &parameters.parameters()[weight].value;
+        let shape = *old.shape();
+        if shape.first() != Some(&self.channels) {
+            return Err(Error::shape("fold", format!("{} channels behind weights of shape {shape}", self.channels)));
+        }
+        let mut rows = old.to_vec::<f32>()?;
+        let row = rows.len() / self.channels.max(1);
+        for (row, scale) in rows.chunks_mut(row.max(1)).zip(scale) {
+            row.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
+        }
+        *parameters.parameter_mut(weight) = Tensor::from_vec(shape, rows)?;
+        *parameters.parameter_mut(self.shift) = Tensor::from_vec([self.channels], shift)?;
+        Ok(())
     }
 
     /// Its name within the scope of its parent.

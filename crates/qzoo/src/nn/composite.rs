@@ -1,4 +1,4 @@
-use super::{Builder, Context, Residual, Unit, UnitConfig, Walk};
+use super::{Builder, Context, Parameters, Residual, Unit, UnitConfig, Walk};
 use qgraph::{Error, Function, Result, Tape, Var};
 use std::ops::Range;
 use std::sync::Arc;
@@ -92,6 +92,17 @@ impl Composite {
             paths.extend(residual.children().flat_map(Composite::paths));
         }
         paths
+    }
+
+    /// Makes the normalisations within part of the weights before them, where they directly follow: see [`Unit::fold`].
+    ///
+    /// # Errors
+    /// The parameters are those of another model.
+    pub(crate) fn fold(&self, parameters: &mut Parameters) -> Result<()> {
+        match &*self.body {
+            Body::Unit(unit) => unit.fold(parameters),
+            Body::Residual(residual) => residual.children().try_for_each(|child| child.fold(parameters)),
+        }
     }
 
     /// Adds the rows of all layers; returns the output's shape.

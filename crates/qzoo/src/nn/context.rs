@@ -65,6 +65,8 @@ pub struct Context {
     first: usize,
     buffers: Arc<[Tensor]>,
     backward: Arc<Backward>,
+    /// Whether normalisations are part of the weights before them: see [`Model::folded`](crate::models::Model::folded).
+    folded: bool,
     /// Within a composite that is run again as a whole, running a part of it a third time saves nothing.
     within_recompute: bool,
 }
@@ -78,8 +80,24 @@ impl Context {
             first: 0,
             buffers: leaves.buffers.clone(),
             backward,
+            folded: false,
             within_recompute: false,
         }
+    }
+
+    /// The context of an evaluation with parameters into which normalisations were [folded](super::Unit::fold).
+    pub(crate) fn folded(leaves: &Leaves, backward: Arc<Backward>) -> Self {
+        Context { folded: true, ..Context::new(Phase::Evaluate, leaves, backward) }
+    }
+
+    /// Whether normalisations behind a projection are part of its weights.
+    pub(crate) fn is_folded(&self) -> bool {
+        self.folded
+    }
+
+    /// Number of parameters at hand.
+    pub(crate) fn count(&self) -> usize {
+        self.parameters.len()
     }
 
     /// Whether batch statistics and dropout are in effect.

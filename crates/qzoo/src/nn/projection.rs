@@ -162,8 +162,23 @@ impl Projection {
     /// # Errors
     /// The input does not fit.
     pub fn forward(&self, tape: &mut Tape, x: &Var, epilogue: Epilogue, context: &Context) -> Result<Var> {
-        let weight = context.parameter(self.weight)?;
         let bias = self.bias.map(|bias| context.parameter(bias)).transpose()?;
+        self.forward_with_bias(tape, x, epilogue, bias, context)
+    }
+
+    /// `epilogue(weight · x + bias)` with a bias of another place.
+    ///
+    /// # Errors
+    /// The input or the bias does not fit.
+    pub(crate) fn forward_with_bias(
+        &self,
+        tape: &mut Tape,
+        x: &Var,
+        epilogue: Epilogue,
+        bias: Option<&Var>,
+        context: &Context,
+    ) -> Result<Var> {
+        let weight = context.parameter(self.weight)?;
         tape.scope(&self.name, |tape| match self.map {
             Map::Linear(_) => tape.linear_with(LinearOp { activation: epilogue }, x, weight, bias),
             Map::Conv2d(map) => {

@@ -1,4 +1,4 @@
-use super::{Activation, BatchNorm, Builder, Context, Projection, ProjectionConfig, Walk, projection};
+use super::{Activation, BatchNorm, Builder, Context, Parameters, Projection, ProjectionConfig, Walk, projection};
 use crate::experiment::ActivationName;
 use qgraph::{Result, Tape, Var};
 use qkernels::Activation as Epilogue;
@@ -64,28 +64,58 @@ impl Unit {
     /// The input or the residual does not fit.
     pub fn forward(&self, tape: &mut Tape, x: &Var, residual: Option<&Var>, context: &Context) -> Result<Var> {
         match (&self.norm, self.order) {
+            (Some(norm), Order::NormFirst) if context.is_folded() => {
+                self.activated(tape, x, residual, Some(norm.shift(context)?), context)
+            }
             (Some(norm), Order::NormFirst) => {
                 let y = self.projection.forward(tape, x, Epilogue::None, context)?;
                 norm.forward(tape, &y, residual, self.activation, context)
             }
             (Some(norm), Order::ActivationFirst) => {
-                let y = self.activated(tape, x, residual, context)?;
+                let y = self.activated(tape, x, residual, self.bias(context)?, context)?;
                 norm.forward(tape, &y, None, Activation::Identity, context)
             }
-            (None, _) => self.activated(tape, x, residual, context),
+            (None, _) => self.activated(tape, x, residual, self.bias(context)?, context),
         }
     }
 
-    fn activated(&self, tape: &mut Tape, x: &Var, residual: Option<&Var>, context: &Context) -> Result<Var> {
+    fn bias<'a>(&self, context: &'a Context) -> Result<Option<&'a Var>> {
+        self.projection.bias().map(|bias| context.parameter(bias)).transpose()
+    }
+
+    /// `activation(projection(x) + residual)` with that bias.
+    fn activated(
+        &self,
+        tape: &mut Tape,
+        x: &Var,
+        residual: Option<&Var>,
+        bias: Option<&Var>,
+        context: &Context,
+    ) -> Result<Var> {
         match (residual, self.activation.epilogue()) {
-            (None, Some(epilogue)) => self.projection.forward(tape, x, epilogue, context),
+            (None, Some(epilogue)) => self.projection.forward_with_bias(tape, x, epilogue, bias, context),
+            (Some(residual), Some(Epilogue::Relu)) => {
+                let y = self.projection.forward_with_bias(tape, x, Epilogue::None, bias, context)?;
+                tape.add_relu(&y, residual)
+            }
             (residual, _) => {
-                let mut y = self.projection.forward(tape, x, Epilogue::None, context)?;
+                let mut y = self.projection.forward_with_bias(tape, x, Epilogue::None, bias, context)?;
                 if let Some(residual) = residual {
                     y = tape.add(&y, residual)?;
                 }
                 self.activation.forward(tape, &y, context)
             }
+        }
+    }
+
+    /// Makes a normalisation that directly follows the projection part of its weights.
+    ///
+    /// # Errors
+    /// The parameters are those of another model.
+    pub(crate) fn fold(&self, parameters: &mut Parameters) -> Result<()> {
+        match (&self.norm, self.order) {
+            (Some(norm), Order::NormFirst) => norm.fold(parameters, self.projection.weight(), self.projection.bias()),
+            _ => Ok(()),
         }
     }
 

@@ -26,6 +26,7 @@ pub(super) fn evaluate(
     let mut metrics = Metrics::new(feed.info().classes.len());
     let total = feed.batches();
     let mut start = 0;
+    let network = network.folded()?;
     for (done, batch) in feed.pass()?.enumerate() {
         let batch = batch?;
         let logits = network.infer(&batch.images)?;

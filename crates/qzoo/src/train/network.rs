@@ -1,6 +1,6 @@
 use crate::checkpoint::weights_digest;
 use crate::experiment::Experiment;
-use crate::models::Model;
+use crate::models::{Folded, Model};
 use crate::nn::{Leaves, Parameters, Phase};
 use crate::{Error, Result};
 use qgraph::{Effect, Profile, Retained, Tape, Var};
@@ -94,9 +94,9 @@ impl Network {
         weights_digest(self.parameters().named()).map_err(|e| qtensor::Error::from(e).into())
     }
 
-    /// The logits `[N, classes]` of images, without training anything.
-    pub(super) fn infer(&self, images: &Tensor) -> Result<Tensor> {
-        Ok(par::install(|| self.model.infer(images))?)
+    /// The model prepared for answers with the weights that it has now.
+    pub(super) fn folded(&self) -> Result<Folded> {
+        Ok(self.model.folded()?)
     }
 
     /// A forward and a backward pass.

@@ -1,6 +1,7 @@
 use super::evaluator::Evaluator;
 use crate::Result;
 use crate::data::{ImageShape, read_image};
+use crate::models::Folded;
 use qtensor::Tensor;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Predictor {
     evaluator: Evaluator,
+    network: Folded,
 }
 
 /// What an image shows, by the network.
@@ -36,7 +38,8 @@ impl Predictor {
     /// # Errors
     /// As [`Evaluator::open`].
     pub fn open(path: &Path) -> Result<Self> {
-        Ok(Predictor { evaluator: Evaluator::open(path)? })
+        let evaluator = Evaluator::open(path)?;
+        Ok(Predictor { network: evaluator.network.folded()?, evaluator })
     }
 
     /// The network with its experiment.
@@ -51,7 +54,7 @@ impl Predictor {
     pub fn predict(&self, image: &Path, top: usize) -> Result<Prediction> {
         let [channels, height, width] = self.evaluator.state.image_shape;
         let pixels = read_image(image, ImageShape { channels, height, width })?;
-        let logits = self.evaluator.network.infer(&self.normalized(&pixels)?)?;
+        let logits = self.network.infer(&self.normalized(&pixels)?)?;
         let logarithms = qkernels::softmax::log_softmax(&logits)?.to_vec::<f32>()?;
         let mut order: Vec<usize> = (0..logarithms.len()).collect();
         order.sort_by(|a, b| logarithms[*b].total_cmp(&logarithms[*a]).then(a.cmp(b)));
