@@ -127,7 +127,7 @@ fn direct_cost(g: &Geometry) -> f64 {
     (g.batch * g.out[0] * g.out[1]) as f64 * (9 * g.channels * lanes) as f64
 }
 
-/// What the algorithm costs, as multiply-adds at the same speed. Measured on Zen 5: a vector of 16 channels of a tile takes about 80 cycles to transform and
+/// What the algorithm costs, as multiply-adds at the same speed. Counted for AVX-512: a vector of 16 channels of a tile takes about 80 cycles to transform and
 /// 60 to transform back, at two vectors of multiply-adds a cycle; a vector of filters of a channel about 50.
 pub(super) fn cost(g: &Geometry) -> f64 {
     const INPUT: usize = 80 * 2;

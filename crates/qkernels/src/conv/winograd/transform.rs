@@ -2,8 +2,8 @@
 //!
 //! Winograd's minimal filtering (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015): four outputs of a filter of three taps are
 //! `Aᵀ [(G w) ⊙ (Bᵀ d)]` for six inputs `d`, with six products instead of twelve; in two dimensions 36 instead of 144. The matrices come from six points at which
-//! polynomials are evaluated: 0, ±3/4, ±3/2 and infinity. They cost as much as the usual 0, ±1, ±2, every constant is exact in f32, and the rounding
-//! error is a quarter or less (docs/numerics.md).
+//! polynomials are evaluated: 0, ±3/4, ±3/2 and infinity. They cost as much as the usual 0, ±1, ±2, and being nearer to 1 they
+//! keep the powers in the transforms, and with them the rounding errors, small (docs/numerics.md).
 
 use crate::isa::Isa;
 
