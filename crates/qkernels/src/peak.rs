@@ -47,7 +47,10 @@ macro_rules! chains {
                 for _ in 0..STEPS / $count {
                     $($sum = isa.fma($sum, factor, factor);)*
                 }
-                $(std::hint::black_box(isa.sum($sum));)*
+                // Stored as whole vectors, from which the compiler sees that plain Rust may be vectorised.
+                let mut out = [0.0; 16];
+                $(isa.store(&mut out, $sum);
+                std::hint::black_box(&mut out);)*
             }
         }
     };

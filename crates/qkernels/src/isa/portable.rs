@@ -1,7 +1,6 @@
 //! Plain Rust on arrays of eight: what every CPU can run, and what the compiler vectorises as far as it may.
 
 use super::Isa;
-use std::array::from_fn;
 
 /// No instruction beyond the architecture's baseline.
 #[derive(Clone, Copy)]
@@ -9,6 +8,16 @@ pub(super) struct Portable(());
 
 const LANES: usize = 8;
 type Vector = [f32; LANES];
+
+/// An array from the value of each lane: a loop, which the compiler inlines wherever it is used.
+#[inline(always)]
+fn from_fn<T: Copy + Default>(lane: impl Fn(usize) -> T) -> [T; LANES] {
+    let mut lanes = [T::default(); LANES];
+    for (i, x) in lanes.iter_mut().enumerate() {
+        *x = lane(i);
+    }
+    lanes
+}
 
 // SAFETY: every CPU supports plain Rust.
 unsafe impl Isa for Portable {
@@ -78,11 +87,11 @@ unsafe impl Isa for Portable {
     }
     #[inline(always)]
     fn sqrt(self, a: Vector) -> Vector {
-        a.map(f32::sqrt)
+        from_fn(|i| a[i].sqrt())
     }
     #[inline(always)]
     fn round(self, a: Vector) -> Vector {
-        a.map(f32::round_ties_even)
+        from_fn(|i| a[i].round_ties_even())
     }
     #[inline(always)]
     fn scale_by_power_of_two(self, a: Vector, n: Vector) -> Vector {
@@ -94,7 +103,7 @@ unsafe impl Isa for Portable {
     }
     #[inline(always)]
     fn is_nan(self, a: Vector) -> [bool; LANES] {
-        a.map(f32::is_nan)
+        from_fn(|i| a[i].is_nan())
     }
     #[inline(always)]
     fn split(self, a: Vector) -> (Vector, Vector) {
