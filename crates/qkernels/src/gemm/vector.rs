@@ -221,6 +221,18 @@ impl AddRows<'_> {
             *x = isa.splat(alpha * unsafe { *self.x.at(start + i, 0) });
         }
         let mut at = self.range.start;
+        // A plain sum needs no decisions from vector to vector, which cost more than its few products.
+        let plain = first && last && beta == 0.0 && activation == Activation::None;
+        while plain && matches!(bias, VectorBias::All(bias) if bias == 0.0) && at + I::LANES <= self.range.end {
+            let mut sum = isa.zero();
+            for (i, x) in xs.iter().enumerate() {
+                // SAFETY: LANES elements from here lie in the column.
+                sum = isa.fma(unsafe { isa.load_at(self.matrix.at(at, start + i)) }, *x, sum);
+            }
+            // SAFETY: LANES elements from here lie in `y`, and this job alone has them.
+            unsafe { isa.store_at(self.y.at(at), sum) };
+            at += I::LANES;
+        }
         while at < self.range.end {
             let count = (self.range.end - at).min(I::LANES);
             let whole = count == I::LANES;
