@@ -1,6 +1,7 @@
 //! Kernels of the Quartz engine: written once over an instruction-set token, stamped for each CPU, chosen at run time.
 
 mod activation;
+pub mod cast;
 pub mod conv;
 pub mod elementwise;
 pub mod gemm;

@@ -28,6 +28,11 @@ impl Tensor {
         Ok(Self::with_layout(Layout::channels_last(Shape::new(shape.as_ref())?), dtype))
     }
 
+    /// Elements of unspecified value of another type with the shape and, where it is dense, the memory order of `self`.
+    pub fn empty_like_of(&self, dtype: DType) -> Self {
+        Self::with_layout(self.layout.like(), dtype)
+    }
+
     /// Elements of unspecified value with the shape, the type and, where it is dense, the memory order of `self`.
     pub fn empty_like(&self) -> Self {
         Self::with_layout(self.layout.like(), self.dtype)

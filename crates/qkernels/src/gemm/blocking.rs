@@ -12,11 +12,15 @@ const JOB: usize = 1 << 21;
 /// Enough jobs to keep some threads evenly busy with a product of common size.
 const COMMON_JOBS: usize = 16;
 /// Multiply-adds of a job in a large product.
-const LARGE_JOB: usize = 1 << 28;
+const LARGE_JOB: usize = 1 << 29;
 /// Columns of a job at most, so that `C` and what is read of `A` for it do not crowd `B` out of the cache.
 const MOST_COLUMNS: usize = 256;
 /// Rows from which on it costs little that each job packs `B` for itself.
-pub(super) const MANY_ROWS: usize = 512;
+pub(super) const MANY_ROWS: usize = 256;
+/// Rows from which on it costs nothing.
+const MOST_ROWS: usize = 1024;
+/// Panels from which on it costs little that each job reads `A` for itself.
+const MANY_PANELS: usize = 4;
 
 /// The cut of one product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +67,7 @@ impl Blocking {
                 break;
             }
             // From the cheapest cut to the dearest: low jobs share the packing of B, which must be finished before they start.
-            if rows > MANY_ROWS {
+            if rows > MOST_ROWS || rows >= 2 * MANY_ROWS && columns <= MANY_PANELS * panel {
                 rows = even(rows, rows.div_ceil(2), tile);
             } else if columns > panel {
                 columns = even(columns, columns.div_ceil(2), panel);

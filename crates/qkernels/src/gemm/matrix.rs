@@ -21,6 +21,11 @@ impl<'a> Matrix<'a> {
         Ok(Matrix { data: &buffer[tensor.layout().offset().min(buffer.len())..], rows, columns, row_step, column_step })
     }
 
+    /// A view of numbers that start with the first element.
+    pub(super) fn of(data: &'a [f32], [rows, columns]: [usize; 2], [row_step, column_step]: [usize; 2]) -> Self {
+        Matrix { data, rows, columns, row_step, column_step }
+    }
+
     /// Rows and columns exchanged.
     pub(super) fn transposed(self) -> Self {
         Matrix {

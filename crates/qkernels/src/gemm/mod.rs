@@ -1,13 +1,17 @@
 //! Matrix products: `C = activation(alpha * A * B + beta * C + bias)`.
 //!
 //! `A` is `[m, k]`, `B` is `[k, n]`, `C` is `[m, n]`, `bias` is `[n]`. The operands may have any strides: transposed, sliced with gaps, or
-//! stretched from one row (stride 0). f32 runs on the vector kernels, f64 on the reference path.
+//! stretched from one row (stride 0). f32 and bf16 run on the vector kernels, f64 on the reference path.
+//! Products of bf16 are summed in f32: see [`Isa::dot_bf16`](crate::isa::Isa::dot_bf16) for their rounding.
 
+mod ahead;
 mod blocking;
+mod half;
 mod matrix;
 mod pack;
 mod product;
 mod reference;
+mod strips;
 pub mod tile;
 mod vector;
 
@@ -29,7 +33,7 @@ pub struct Gemm<'a> {
     pub alpha: f64,
     /// Factor of what the output held before. At 0 the old values are never read, not even NaN.
     pub beta: f64,
-    /// Added to every row, `[n]`.
+    /// Added to every row, `[n]`; f32 where the operands are bf16.
     pub bias: Option<&'a Tensor>,
     /// Applied last.
     pub activation: Activation,
@@ -38,7 +42,7 @@ pub struct Gemm<'a> {
 /// `a * b` for `[m, k]` and `[k, n]`.
 ///
 /// # Errors
-/// Ranks other than 2, inner dimensions that differ, or element types that differ or are neither f32 nor f64.
+/// Ranks other than 2, inner dimensions that differ, or element types that differ or are none of f32, f64 and bf16.
 pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Gemm::new(a, b).run()
 }
@@ -52,7 +56,7 @@ impl<'a> Gemm<'a> {
     /// The result as a new row-major tensor. There is no old output, so `beta` has no part in it.
     ///
     /// # Errors
-    /// As [`matmul`]; or a bias that is not `[n]` of the same type.
+    /// As [`matmul`]; or a bias that is not `[n]` of the right type.
     pub fn run(&self) -> Result<Tensor> {
         let [m, n] = self.check()?;
         let mut out = Tensor::empty([m, n], self.a.dtype())?;
@@ -60,7 +64,7 @@ impl<'a> Gemm<'a> {
         Ok(out)
     }
 
-    /// The result into `out` of shape `[m, n]`, which keeps its memory order; with gaps it becomes row-major.
+    /// The result into `out` of shape `[m, n]`, which keeps its memory order; with gaps it becomes row-major. The product of bf16 may go to bf16 or to f32.
     ///
     /// # Errors
     /// As [`run`](Self::run); or an output of another shape or type.
@@ -72,7 +76,7 @@ impl<'a> Gemm<'a> {
                 format!("the product is {}×{}, the output {}", shape[0], shape[1], out.shape()),
             ));
         }
-        if out.dtype() != self.a.dtype() {
+        if out.dtype() != self.a.dtype() && (self.a.dtype(), out.dtype()) != (DType::BF16, DType::F32) {
             return Err(Error::DType { op: "gemm", expected: self.a.dtype(), found: out.dtype() });
         }
         if out.layout().is_contiguous() {
@@ -96,12 +100,13 @@ impl<'a> Gemm<'a> {
             ));
         }
         let dtype = self.a.dtype();
-        if !matches!(dtype, DType::F32 | DType::F64) {
+        if !matches!(dtype, DType::F32 | DType::F64 | DType::BF16) {
             return Err(Error::DType { op: "gemm", expected: DType::F32, found: dtype });
         }
-        for other in std::iter::once(self.b).chain(self.bias) {
-            if other.dtype() != dtype {
-                return Err(Error::DType { op: "gemm", expected: dtype, found: other.dtype() });
+        let of_bias = if dtype == DType::BF16 { DType::F32 } else { dtype };
+        for (other, expected) in std::iter::once((self.b, dtype)).chain(self.bias.map(|bias| (bias, of_bias))) {
+            if other.dtype() != expected {
+                return Err(Error::DType { op: "gemm", expected, found: other.dtype() });
             }
         }
         match self.bias {
@@ -118,8 +123,10 @@ impl<'a> Gemm<'a> {
         if out.numel() == 0 {
             return Ok(());
         }
-        if self.a.dtype() == DType::F64 {
-            return reference::run(self, out);
+        match self.a.dtype() {
+            DType::F64 => return reference::run(self, out),
+            DType::BF16 => return half::run(self, out),
+            _ => {}
         }
         let bias = self.bias.map(Tensor::contiguous);
         let bias = bias.as_ref().map(Tensor::as_slice).transpose()?;
@@ -147,7 +154,7 @@ fn run_f32(gemm: &Gemm, bias: Option<&[f32]>, c: &mut [f32]) -> Result<()> {
     } else if a.columns <= SHORT && b.column_step == 1 && b.columns >= LONG_ROW {
         dispatch(ShortSums { a, b, c, finish: finish(each) });
     } else {
-        dispatch(Product { a, b, c, alpha, beta, bias, activation });
+        dispatch(Product::<false> { a, b, c, alpha, beta, bias, activation });
     }
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! The product of f32 matrices: packing, jobs for the threads, and the loops around the register tiles.
 
+use super::ahead::{Ahead, LINE};
 use super::blocking::{Blocking, MANY_ROWS, Size, row_tiles};
 use super::matrix::Matrix;
 use super::pack::{Pack, packed_length};
-use super::tile::{Epilogue, Tile, TileShape, run};
+use super::strips::Strips;
+use super::tile::{Epilogue, Tile, TileShape, run_ahead, run_with};
 use crate::Activation;
 use crate::isa::{Isa, Kernel};
 use crate::par::{self, SharedOut};
@@ -13,8 +15,13 @@ use std::ops::Range;
 /// Vectors of a full panel of `B`.
 const PANEL_VECTORS: usize = 2;
 
-/// A checked product with something to compute.
-pub(super) struct Product<'a> {
+/// Bytes of the operands and the result that stay in the caches all the time.
+const IN_CACHE: usize = 16 << 20;
+/// The shortest block of `k` during which it pays to fetch ahead.
+const FETCHING: usize = 256;
+
+/// A checked product with something to compute. With `DOT` each number of `A` and `B` is a pair of bf16, consecutive in `k`.
+pub(super) struct Product<'a, const DOT: bool> {
     pub(super) a: Matrix<'a>,
     pub(super) b: Matrix<'a>,
     /// `C`, row-major, its rows `b.columns` apart.
@@ -37,10 +44,20 @@ struct Shared<'a> {
     bias: Option<&'a [f32]>,
     activation: Activation,
     blocking: Blocking,
-    /// `A` in strips of `LANES` rows, each `k`-major, where its rows are not contiguous.
-    packed_a: Option<&'a [f32]>,
+    /// Whether tiles fetch what later ones need.
+    fetch: bool,
+    /// `A` in strips, where a tile would read its rows from too many places.
+    packed_a: Option<PackedA<'a>>,
     /// All of `B`, block of `k` after block, where several jobs need the same columns.
     packed_b: Option<&'a [f32]>,
+}
+
+/// `A` in strips of `height` rows that start `step` elements apart.
+#[derive(Clone, Copy)]
+struct PackedA<'a> {
+    strips: &'a [f32],
+    height: usize,
+    step: usize,
 }
 
 /// Scratch memory from the pool.
@@ -52,8 +69,9 @@ fn memory(scratch: &mut Tensor) -> &mut [f32] {
     scratch.memory_mut().expect("fresh memory of this type")
 }
 
-impl Kernel for Product<'_> {
+impl<const DOT: bool> Kernel for Product<'_, DOT> {
     type Output = ();
+    const DOT_PRODUCTS: bool = DOT;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -65,13 +83,16 @@ impl Kernel for Product<'_> {
         let (row_jobs, column_jobs) = (m.div_ceil(blocking.rows), n.div_ceil(blocking.columns));
 
         // Rows of A that run across cache lines are worth packing if more than one panel reads them.
-        let pack_a = a.row_step == 1 && a.column_step != 1 && n > panel && k > 1;
-        let pack_b = row_jobs > 1 && blocking.rows < MANY_ROWS / 2;
-        let mut space_a = pack_a.then(|| scratch(packed_length(m, k, I::LANES)));
+        let pack_a = a.column_step != 1 && n > panel && k > 1;
+        let pack_b = row_jobs > 1 && blocking.rows < MANY_ROWS;
+        let fetch =
+            blocking.depth >= FETCHING && m > MANY_ROWS && (m * k + k * n + m * n) * size_of::<f32>() > IN_CACHE;
+        let strips = Strips { source: a, height: tile };
+        let mut space_a = pack_a.then(|| scratch(strips.count() * strips.step()));
         let mut space_b = pack_b.then(|| scratch(packed_length(n, k, I::LANES)));
         if pack_a || pack_b {
             let packing = Packing {
-                a,
+                strips,
                 b,
                 depth: blocking.depth,
                 to_a: space_a.as_mut().map(|t| SharedOut::new(memory(t))),
@@ -80,12 +101,17 @@ impl Kernel for Product<'_> {
             let groups = packing.groups();
             par::for_each(groups[0] + groups[1], |group| isa.outline(PackGroup { packing: &packing, groups, group }));
         }
-        let packed_a = space_a.as_ref().map(|t| t.memory().expect("fresh memory of this type"));
+        let packed_a = space_a.as_ref().map(|t| PackedA {
+            strips: t.memory().expect("fresh memory of this type"),
+            height: tile,
+            step: strips.step(),
+        });
         let packed_b = space_b.as_ref().map(|t| t.memory().expect("fresh memory of this type"));
-        let shared = Shared { a, b, c: SharedOut::new(c), alpha, beta, bias, activation, blocking, packed_a, packed_b };
+        let shared =
+            Shared { a, b, c: SharedOut::new(c), alpha, beta, bias, activation, blocking, fetch, packed_a, packed_b };
         par::for_each(row_jobs * column_jobs, |job| {
             let (row, column) = (job % row_jobs * blocking.rows, job / row_jobs * blocking.columns);
-            isa.outline(Job {
+            isa.outline(Job::<DOT> {
                 shared: &shared,
                 rows: row..(row + blocking.rows).min(m),
                 columns: column..(column + blocking.columns).min(n),
@@ -96,7 +122,7 @@ impl Kernel for Product<'_> {
 
 /// Whole operands to be packed in groups of panels.
 struct Packing<'a> {
-    a: Matrix<'a>,
+    strips: Strips<'a>,
     b: Matrix<'a>,
     depth: usize,
     to_a: Option<SharedOut<f32>>,
@@ -105,11 +131,13 @@ struct Packing<'a> {
 
 /// Columns of a group: enough to read runs of some cache lines from each row.
 const GROUP: usize = 128;
+/// Strips of a group.
+const GROUP_STRIPS: usize = 8;
 
 impl Packing<'_> {
     /// Groups of `A` and of `B`.
     fn groups(&self) -> [usize; 2] {
-        let of_a = self.to_a.map_or(0, |_| self.a.rows.div_ceil(GROUP));
+        let of_a = self.to_a.map_or(0, |_| self.strips.count().div_ceil(GROUP_STRIPS));
         let of_b = self.to_b.map_or(0, |_| self.b.columns.div_ceil(GROUP) * self.b.rows.div_ceil(self.depth));
         [of_a, of_b]
     }
@@ -127,19 +155,17 @@ impl Kernel for PackGroup<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let &Packing { a, b, depth, to_a, to_b } = self.packing;
-        let k = a.columns;
-        let columns = |group: usize, of: usize| group * GROUP..((group + 1) * GROUP).min(of);
+        let &Packing { strips, b, depth, to_a, to_b } = self.packing;
+        let k = b.rows;
         if let (Some(to), true) = (to_a, self.group < self.groups[0]) {
-            let columns = columns(self.group, a.rows);
-            let start = columns.start * k;
-            // SAFETY: strips before these hold LANES rows each; every group writes its own strips.
-            unsafe { Pack { source: a.transposed(), rows: 0..k, columns, panel: I::LANES }.run(isa, to.at(start)) };
+            let first = self.group * GROUP_STRIPS;
+            // SAFETY: strips before these take `step` elements each; every group writes its own strips.
+            unsafe { strips.run(isa, first..(first + GROUP_STRIPS).min(strips.count()), to.at(first * strips.step())) };
         } else if let Some(to) = to_b {
             let in_block = b.columns.div_ceil(GROUP);
             let (block, group) = ((self.group - self.groups[0]) / in_block, (self.group - self.groups[0]) % in_block);
             let rows = block * depth..((block + 1) * depth).min(k);
-            let columns = columns(group, b.columns);
+            let columns = group * GROUP..((group + 1) * GROUP).min(b.columns);
             let start = packed_b_start::<I>(b.columns, &rows, columns.start);
             // SAFETY: as above.
             unsafe { Pack { source: b, rows, columns, panel: PANEL_VECTORS * I::LANES }.run(isa, to.at(start)) };
@@ -153,14 +179,15 @@ fn packed_b_start<I: Isa>(n: usize, rows: &Range<usize>, column: usize) -> usize
 }
 
 /// One thread's part of `C`.
-struct Job<'a> {
+struct Job<'a, const DOT: bool> {
     shared: &'a Shared<'a>,
     rows: Range<usize>,
     columns: Range<usize>,
 }
 
-impl Kernel for Job<'_> {
+impl<const DOT: bool> Kernel for Job<'_, DOT> {
     type Output = ();
+    const DOT_PRODUCTS: bool = DOT;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -191,7 +218,7 @@ impl Kernel for Job<'_> {
     }
 }
 
-impl Job<'_> {
+impl<const DOT: bool> Job<'_, DOT> {
     /// Adds the products of one block of `k`, whose packed columns of `B` start at `b`.
     #[inline(always)]
     fn block<I: Isa>(&self, isa: I, b: *const f32, block: Range<usize>) {
@@ -220,7 +247,7 @@ impl Job<'_> {
             let shape = TileShape::for_rows::<I>(vectors, rows);
             let mut a_step = 0;
             for (i, pointer) in a_rows[..shape.rows].iter_mut().enumerate() {
-                (*pointer, a_step) = shared.row_of_a(first + i.min(rows - 1), block.start, I::LANES);
+                (*pointer, a_step) = shared.row_of_a(first + i.min(rows - 1), block.start);
             }
             for column in columns.clone().step_by(width) {
                 let c_column = self.columns.start + column;
@@ -240,20 +267,64 @@ impl Job<'_> {
                 };
                 // SAFETY: the rows of A have `k` elements, the panel was packed for this block, the bias has `n` elements,
                 // and no other job writes these rows and columns of C.
-                unsafe { run(isa, shape, &tile) };
+                unsafe {
+                    if shared.fetch {
+                        let ahead = self.ahead::<I>(shape, first + rows, column, &columns, block);
+                        run_ahead::<I, DOT>(isa, shape, &tile, ahead.addresses());
+                    } else {
+                        run_with::<I, DOT>(isa, shape, &tile);
+                    }
+                }
             }
         }
+    }
+}
+
+impl<const DOT: bool> Job<'_, DOT> {
+    /// What the tiles after this one need, which is that of `vectors` at `column` and ends before the row `next`: its share of the
+    /// next rows of `A`, and `C` of the next tile.
+    #[inline(always)]
+    fn ahead<I: Isa>(
+        &self,
+        shape: TileShape,
+        next: usize,
+        column: usize,
+        columns: &Range<usize>,
+        block: &Range<usize>,
+    ) -> Ahead {
+        let (shared, mut ahead) = (self.shared, Ahead::new());
+        let width = shape.vectors * I::LANES;
+        let last_panel = column + width >= columns.end;
+        let (row, c_column) = if last_panel { (next, columns.start) } else { (next - shape.rows, column + width) };
+        for row in row..(row + shape.rows).min(self.rows.end) {
+            // SAFETY: the row lies in `C`.
+            let c = unsafe { shared.c.at(row * shared.b.columns + self.columns.start + c_column) };
+            ahead.line(c, 0);
+            ahead.line(c, width - 1);
+        }
+        let share = |lines: usize| {
+            let before = |column: usize| lines * (column.min(columns.end) - columns.start) / columns.len();
+            before(column)..before(column + width)
+        };
+        let rows = next..(next + shape.rows).min(self.rows.end);
+        if shared.packed_a.is_some() && !rows.is_empty() {
+            let (start, step) = shared.row_of_a(next, block.start);
+            ahead.lines(start, share(block.len() * step / LINE));
+        } else if shared.a.column_step == 1 {
+            let lines = share(block.len() / LINE + 1);
+            rows.for_each(|row| ahead.lines(shared.a.at(row, block.start), lines.clone()));
+        }
+        ahead
     }
 }
 
 impl Shared<'_> {
     /// Address of `A[row, k]` and the step to the next `k`.
     #[inline(always)]
-    fn row_of_a(&self, row: usize, k: usize, lanes: usize) -> (*const f32, usize) {
+    fn row_of_a(&self, row: usize, k: usize) -> (*const f32, usize) {
         match self.packed_a {
-            Some(strips) => {
-                let strip = row / lanes * lanes * self.a.columns;
-                (strips.as_ptr().wrapping_add(strip + k * lanes + row % lanes), lanes)
+            Some(PackedA { strips, height, step }) => {
+                (strips.as_ptr().wrapping_add(row / height * step + k * height + row % height), height)
             }
             None => (self.a.at(row, k), self.a.column_step),
         }

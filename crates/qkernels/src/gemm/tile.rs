@@ -70,46 +70,93 @@ macro_rules! unrolled {
     })*};
 }
 
-/// A tile of constant size.
-struct Run<'a, const MR: usize, const NV: usize>(&'a Tile<'a>);
+/// A tile of constant size. With `DOT` every number of `A` and `B` is a pair of bf16, the products of which are both added.
+struct Run<'a, const MR: usize, const NV: usize, const DOT: bool>(&'a Tile<'a>);
 
-impl<const MR: usize, const NV: usize> Kernel for Run<'_, MR, NV> {
+impl<const MR: usize, const NV: usize, const DOT: bool> Kernel for Run<'_, MR, NV, DOT> {
     type Output = ();
+    const DOT_PRODUCTS: bool = DOT;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        const { assert!(MR <= TileShape::MAX_ROWS, "`unrolled` has no more rows") };
         let tile = self.0;
         let mut sums = [[isa.zero(); NV]; MR];
         let mut b = tile.b;
         for rows in tile.a.as_chunks::<MR>().0 {
-            let mut at = 0;
-            for _ in 0..tile.depth {
-                let mut bs = [isa.zero(); NV];
-                for (v, x) in bs.iter_mut().enumerate() {
-                    // SAFETY: the caller of `run` promises the rows of `B`.
-                    *x = unsafe { isa.load_at(b.wrapping_add(v * I::LANES)) };
-                }
-                unrolled!(ROW < MR {
-                    // SAFETY: the caller of `run` promises the rows of `A`.
-                    let a = isa.splat(unsafe { *rows[ROW].wrapping_add(at) });
-                    for v in 0..NV {
-                        sums[ROW][v] = isa.fma(a, bs[v], sums[ROW][v]);
-                    }
-                });
-                b = b.wrapping_add(tile.b_step);
-                at += tile.a_step;
-            }
+            // SAFETY: the caller of `run` promises the rows of `A` and `B`.
+            unsafe { steps::<I, MR, NV, DOT>(isa, tile, rows, &mut 0, &mut b, tile.depth, &mut sums) };
         }
-        // A copy in memory, which the loops of the epilogue may index without forcing the sums out of their registers above.
-        let mut stored = [[isa.zero(); NV]; MR];
+        // SAFETY: the caller of `run` promises `C` and the bias.
+        unsafe { finish(isa, tile, sums) }
+    }
+}
+
+/// Steps of `k` between two addresses of a [`RunAhead`].
+pub(super) const STEPS_AHEAD: usize = 4;
+
+/// A tile of constant size and one segment that meanwhile fetches what the next tiles need. Only so can memory keep up with a long `k`:
+/// the processor looks ahead over a few steps alone, and fetching all at once would hold up the loads of the tile.
+struct RunAhead<'a, const MR: usize, const NV: usize, const DOT: bool>(&'a Tile<'a>, &'a [*const f32]);
+
+impl<const MR: usize, const NV: usize, const DOT: bool> Kernel for RunAhead<'_, MR, NV, DOT> {
+    type Output = ();
+    const DOT_PRODUCTS: bool = DOT;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let RunAhead(tile, ahead) = self;
+        let mut sums = [[isa.zero(); NV]; MR];
+        let (mut at, mut b) = (0, tile.b);
+        for rows in tile.a.as_chunks::<MR>().0 {
+            // Unknown to the compiler, which would otherwise unroll these steps and run out of registers.
+            let count = std::hint::black_box(STEPS_AHEAD);
+            let fetched = ahead.len().min(tile.depth / STEPS_AHEAD);
+            for address in &ahead[..fetched] {
+                isa.prefetch(*address);
+                // SAFETY: the caller of `run_ahead` promises the rows of `A` and `B`.
+                unsafe { steps::<I, MR, NV, DOT>(isa, tile, rows, &mut at, &mut b, count, &mut sums) };
+            }
+            // SAFETY: as above.
+            unsafe {
+                steps::<I, MR, NV, DOT>(isa, tile, rows, &mut at, &mut b, tile.depth - fetched * STEPS_AHEAD, &mut sums)
+            };
+        }
+        // SAFETY: the caller of `run_ahead` promises `C` and the bias.
+        unsafe { finish(isa, tile, sums) }
+    }
+}
+
+/// Adds the products of `count` steps of `k` from `at` on, which moves on together with `b`.
+///
+/// # Safety
+/// As [`run`], for these steps.
+#[inline(always)]
+unsafe fn steps<I: Isa, const MR: usize, const NV: usize, const DOT: bool>(
+    isa: I,
+    tile: &Tile,
+    rows: &[*const f32; MR],
+    at: &mut usize,
+    b: &mut *const f32,
+    count: usize,
+    sums: &mut [[I::F32; NV]; MR],
+) {
+    const { assert!(MR <= TileShape::MAX_ROWS, "`unrolled` has no more rows") };
+    for _ in 0..count {
+        let mut bs = [isa.zero(); NV];
+        for (v, x) in bs.iter_mut().enumerate() {
+            // SAFETY: the caller promises the rows of `B`.
+            *x = unsafe { isa.load_at(b.wrapping_add(v * I::LANES)) };
+        }
         unrolled!(ROW < MR {
+            // SAFETY: the caller promises the rows of `A`.
+            let a = isa.splat(unsafe { *rows[ROW].wrapping_add(*at) });
             for v in 0..NV {
-                stored[ROW][v] = sums[ROW][v];
+                let sum = sums[ROW][v];
+                sums[ROW][v] = if DOT { isa.dot_bf16(a, bs[v], sum) } else { isa.fma(a, bs[v], sum) };
             }
         });
-        // SAFETY: the caller of `run` promises `C` and the bias.
-        unsafe { finish(isa, tile, &stored) }
+        *b = b.wrapping_add(tile.b_step);
+        *at += tile.a_step;
     }
 }
 
@@ -118,7 +165,14 @@ impl<const MR: usize, const NV: usize> Kernel for Run<'_, MR, NV> {
 /// # Safety
 /// As [`run`].
 #[inline(always)]
-unsafe fn finish<I: Isa, const MR: usize, const NV: usize>(isa: I, tile: &Tile, sums: &[[I::F32; NV]; MR]) {
+unsafe fn finish<I: Isa, const MR: usize, const NV: usize>(isa: I, tile: &Tile, sums: [[I::F32; NV]; MR]) {
+    // A copy in memory, which the loops below may index without forcing the sums out of their registers before.
+    let mut stored = [[isa.zero(); NV]; MR];
+    unrolled!(ROW < MR {
+        for v in 0..NV {
+            stored[ROW][v] = sums[ROW][v];
+        }
+    });
     let Epilogue { alpha, beta, bias, activation } = tile.epilogue;
     let (alpha, beta_vector) = (isa.splat(alpha), isa.splat(beta));
     let mut counts = [0; NV];
@@ -131,7 +185,7 @@ unsafe fn finish<I: Isa, const MR: usize, const NV: usize>(isa: I, tile: &Tile, 
         }
     }
     let full = tile.columns == NV * I::LANES;
-    for (sums, &c) in sums.iter().zip(tile.c) {
+    for (sums, &c) in stored.iter().zip(tile.c) {
         for v in 0..NV {
             let c = c.wrapping_add(v * I::LANES);
             let mut x = isa.mul(sums[v], alpha);
@@ -153,9 +207,9 @@ macro_rules! shapes {
         const $table: &[&[usize]] = &[$(&[$($rows),*]),*];
 
         #[inline(always)]
-        fn $run<I: Isa>(isa: I, shape: TileShape, tile: &Tile) {
+        fn $run<I: Isa, const DOT: bool>(isa: I, shape: TileShape, tile: &Tile) {
             match (shape.vectors, shape.rows) {
-                $($(($vectors, $rows) => isa.outline(Run::<$rows, $vectors>(tile)),)*)*
+                $($(($vectors, $rows) => isa.outline(Run::<$rows, $vectors, DOT>(tile)),)*)*
                 _ => unreachable!("{shape:?} is not in the table"),
             }
         }
@@ -213,14 +267,43 @@ impl TileShape {
 /// The bias, unless null, has `columns` readable elements. `c` has at most `rows` pointers, `columns` is at most `vectors * LANES`.
 #[inline(always)]
 pub unsafe fn run<I: Isa>(isa: I, shape: TileShape, tile: &Tile) {
+    // SAFETY: the caller's promise.
+    unsafe { run_with::<I, false>(isa, shape, tile) }
+}
+
+/// As [`run`]; with `DOT` for pairs of bf16.
+///
+/// # Safety
+/// As [`run`].
+#[inline(always)]
+pub(super) unsafe fn run_with<I: Isa, const DOT: bool>(isa: I, shape: TileShape, tile: &Tile) {
     debug_assert!(tile.c.len() <= shape.rows && tile.columns <= shape.vectors * I::LANES);
     debug_assert!(tile.a.len().is_multiple_of(shape.rows));
     if !is_native::<I>() {
-        run_portable(isa, shape, tile);
+        run_portable::<I, DOT>(isa, shape, tile);
     } else if I::REGISTERS >= 32 {
-        run_32(isa, shape, tile);
+        run_32::<I, DOT>(isa, shape, tile);
     } else {
-        run_16(isa, shape, tile);
+        run_16::<I, DOT>(isa, shape, tile);
+    }
+}
+
+/// As [`run`], for one segment; meanwhile asks for the memory at the addresses `ahead`, one each [`STEPS_AHEAD`] steps of `k`, as many as fit.
+/// Only the tallest tiles of two vectors do, others leave it.
+///
+/// # Safety
+/// As [`run`]; the addresses may be any.
+#[inline(always)]
+pub(super) unsafe fn run_ahead<I: Isa, const DOT: bool>(isa: I, shape: TileShape, tile: &Tile, ahead: &[*const f32]) {
+    match (shape.vectors, shape.rows) {
+        (2, 14) if !ahead.is_empty() && is_native::<I>() && I::REGISTERS >= 32 => {
+            isa.outline(RunAhead::<14, 2, DOT>(tile, ahead))
+        }
+        (2, 6) if !ahead.is_empty() && is_native::<I>() && I::REGISTERS < 32 => {
+            isa.outline(RunAhead::<6, 2, DOT>(tile, ahead))
+        }
+        // SAFETY: the caller's promise.
+        _ => unsafe { run_with::<I, DOT>(isa, shape, tile) },
     }
 }
 

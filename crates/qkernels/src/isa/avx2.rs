@@ -2,6 +2,7 @@
 
 use super::x86::arithmetic;
 use super::{Isa, transpose};
+use qtensor::bf16;
 use std::arch::x86_64::*;
 
 /// AVX2 with FMA.
@@ -55,6 +56,46 @@ unsafe impl Isa for Avx2 {
     unsafe fn store_part_at(self, to: *mut f32, count: usize, x: __m256) {
         // SAFETY: masked lanes are not written; the token.
         unsafe { _mm256_maskstore_ps(to, self.first(count), x) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_at(self, from: *const bf16) -> __m256 {
+        // SAFETY: the caller's promise; the token.
+        unsafe {
+            let half = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(half))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_at(self, to: *mut bf16, x: __m256) {
+        // SAFETY: the caller's promise; the token.
+        unsafe {
+            let bits = _mm256_castps_si256(x);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+            let rounded = _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(self.is_nan(x)));
+            let high = _mm256_srli_epi32::<16>(rounded);
+            let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(high, high));
+            _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(packed));
+        }
+    }
+    #[inline(always)]
+    fn pair_bf16(self, low: __m256, high: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe {
+            let low = _mm256_srli_epi32::<16>(_mm256_castps_si256(low));
+            let high = _mm256_and_si256(_mm256_castps_si256(high), _mm256_set1_epi32(!0xffff));
+            _mm256_castsi256_ps(_mm256_or_si256(low, high))
+        }
+    }
+    #[inline(always)]
+    fn dot_bf16(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe {
+            let high = |x| _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(!0xffff)));
+            let low = |x| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(x)));
+            _mm256_fmadd_ps(low(a), low(b), _mm256_fmadd_ps(high(a), high(b), c))
+        }
     }
     #[inline(always)]
     unsafe fn transpose_at(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {

@@ -2,10 +2,11 @@
 
 use super::x86::arithmetic;
 use super::{Isa, transpose};
+use qtensor::bf16;
 use std::arch::x86_64::*;
 
 macro_rules! avx512 {
-    ($name:ident, $doc:literal) => {
+    ($name:ident, $doc:literal, $dot:item) => {
         #[doc = $doc]
         #[derive(Clone, Copy)]
         pub(super) struct $name(());
@@ -41,6 +42,37 @@ macro_rules! avx512 {
                 // SAFETY: masked lanes are not written; the token.
                 unsafe { _mm512_mask_storeu_ps(to, first(count), x) }
             }
+            #[inline(always)]
+            unsafe fn load_bf16_at(self, from: *const bf16) -> __m512 {
+                // SAFETY: the caller's promise; the token.
+                unsafe {
+                    let half = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(half))
+                }
+            }
+            #[inline(always)]
+            unsafe fn store_bf16_at(self, to: *mut bf16, x: __m512) {
+                // SAFETY: the caller's promise; the token.
+                unsafe {
+                    let bits = _mm512_castps_si512(x);
+                    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                    let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+                    let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
+                    let rounded = _mm512_mask_blend_epi32(self.is_nan(x), rounded, quiet);
+                    _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded)));
+                }
+            }
+            #[inline(always)]
+            fn pair_bf16(self, low: __m512, high: __m512) -> __m512 {
+                // SAFETY: the token.
+                unsafe {
+                    let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(low));
+                    let high = _mm512_and_si512(_mm512_castps_si512(high), _mm512_set1_epi32(!0xffff));
+                    _mm512_castsi512_ps(_mm512_or_si512(low, high))
+                }
+            }
+            #[inline(always)]
+            $dot
             #[inline(always)]
             unsafe fn transpose_at(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
                 // SAFETY: the caller's promise; the token.
@@ -113,5 +145,25 @@ fn first(count: usize) -> __mmask16 {
     ((1u32 << count) - 1) as __mmask16
 }
 
-avx512!(Avx512, "AVX-512 F, BW, DQ, VL.");
-avx512!(Avx512Vnni, "AVX-512 with VNNI and BF16.");
+avx512!(
+    Avx512,
+    "AVX-512 F, BW, DQ, VL.",
+    fn dot_bf16(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the token.
+        unsafe {
+            let high = |x| _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(!0xffff)));
+            let low = |x| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(x)));
+            _mm512_fmadd_ps(low(a), low(b), _mm512_fmadd_ps(high(a), high(b), c))
+        }
+    }
+);
+avx512!(
+    Avx512Vnni,
+    "AVX-512 with VNNI and BF16.",
+    fn dot_bf16(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the token; the types are names of the same 512 bits.
+        unsafe {
+            _mm512_dpbf16_ps(c, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b))
+        }
+    }
+);

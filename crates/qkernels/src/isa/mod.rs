@@ -10,6 +10,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod bf16_lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -18,6 +19,7 @@ mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use qtensor::bf16;
 use std::sync::OnceLock;
 
 /// Vector arithmetic on f32. The same lane never depends on another except in [`sum`](Isa::sum) and [`maximum`](Isa::maximum).
@@ -95,6 +97,72 @@ pub unsafe trait Isa: Outline + Copy + Send + Sync + 'static {
     fn sum(self, a: Self::F32) -> f32;
     /// Largest lane
     fn maximum(self, a: Self::F32) -> f32;
+
+    /// Reads `LANES` bf16 at `from` as f32, exactly.
+    ///
+    /// # Safety
+    /// `LANES` bf16 must be readable at `from`.
+    #[inline(always)]
+    unsafe fn load_bf16_at(self, from: *const bf16) -> Self::F32 {
+        // SAFETY: the caller's promise.
+        self.load(&bf16_lanes::widen(Self::LANES, |i| unsafe { *from.add(i) }))
+    }
+    /// Writes the vector to `to`, each lane rounded to the nearest bf16, ties to even; NaN stays NaN.
+    ///
+    /// # Safety
+    /// `LANES` bf16 must be writable at `to`.
+    #[inline(always)]
+    unsafe fn store_bf16_at(self, to: *mut bf16, x: Self::F32) {
+        let mut lanes = [0.0; 16];
+        self.store(&mut lanes, x);
+        for (i, x) in lanes[..Self::LANES].iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { *to.add(i) = bf16_lanes::round(*x) };
+        }
+    }
+    /// Two vectors of values that bf16 holds exactly, lane by lane as pairs: the first in the low half of the 32 bits, the second in the high half.
+    #[inline(always)]
+    fn pair_bf16(self, low: Self::F32, high: Self::F32) -> Self::F32 {
+        bf16_lanes::zip(self, low, high, |low, high| low >> 16 | high & 0xffff_0000)
+    }
+    /// The sum of `c` and the products of two bf16 pairs in each lane: first `c + high * high`, then that `+ low * low`, each rounded once to f32.
+    ///
+    /// All instruction sets give the same bits where no product or sum is subnormal. AVX512-BF16 takes a subnormal (below 1.2e-38) for 0, the others do not.
+    #[inline(always)]
+    fn dot_bf16(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        let high = |x| bf16_lanes::zip(self, x, x, |x, _| x & 0xffff_0000);
+        let low = |x| bf16_lanes::zip(self, x, x, |x, _| x << 16);
+        // Products of two bf16 are exact, so it does not matter whether they are fused.
+        self.fma(low(a), low(b), self.fma(high(a), high(b), c))
+    }
+    /// Reads the first `LANES` bf16 as f32; panics where the slice is shorter.
+    #[inline(always)]
+    fn load_bf16(self, from: &[bf16]) -> Self::F32 {
+        let from = &from[..Self::LANES];
+        // SAFETY: the slice has LANES items.
+        unsafe { self.load_bf16_at(from.as_ptr()) }
+    }
+    /// Writes the first `LANES` items, rounded to bf16; panics where the slice is shorter.
+    #[inline(always)]
+    fn store_bf16(self, to: &mut [bf16], x: Self::F32) {
+        let to = &mut to[..Self::LANES];
+        // SAFETY: the slice has LANES items.
+        unsafe { self.store_bf16_at(to.as_mut_ptr(), x) }
+    }
+    /// Reads a slice of at most `LANES` bf16 as f32; the other lanes are 0.
+    #[inline(always)]
+    fn load_bf16_part(self, from: &[bf16]) -> Self::F32 {
+        self.load(&bf16_lanes::widen(from.len().min(Self::LANES), |i| from[i]))
+    }
+    /// Writes as many lanes as the slice has items, at most `LANES`, rounded to bf16.
+    #[inline(always)]
+    fn store_bf16_part(self, to: &mut [bf16], x: Self::F32) {
+        let mut lanes = [0.0; 16];
+        self.store(&mut lanes, x);
+        for (to, x) in to.iter_mut().zip(&lanes[..Self::LANES]) {
+            *to = bf16_lanes::round(*x);
+        }
+    }
 
     /// Transposes a block of `LANES` rows of `LANES` numbers; rows are `from_step` and `to_step` apart.
     ///

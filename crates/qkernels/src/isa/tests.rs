@@ -159,3 +159,50 @@ fn names_are_unique_and_portable_is_always_there() {
     assert_eq!(names.last(), Some(&"portable"));
     assert!(names.iter().enumerate().all(|(i, n)| !names[..i].contains(n)));
 }
+
+/// bf16 values whose sums and products stay normal numbers.
+fn halves(salt: usize) -> [bf16; 32] {
+    std::array::from_fn(|i| bf16::from_f32(((i * 7 + salt) as f32 * 1.3).sin() * [1.0, 300.0, 0.01][(i + salt) % 3]))
+}
+
+struct Halves;
+
+impl Kernel for Halves {
+    type Output = ();
+    const DOT_PRODUCTS: bool = true;
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (a, b) = (halves(0), halves(5));
+        let pair = |x: &[bf16; 32]| isa.pair_bf16(isa.load_bf16(&x[..]), isa.load_bf16(&x[16..]));
+        let c: [f32; 16] = std::array::from_fn(|i| (i as f32 * 0.7).cos());
+        let mut out = [0.0; 16];
+        isa.store(&mut out, isa.dot_bf16(pair(&a), pair(&b), isa.load(&c)));
+        for i in 0..I::LANES {
+            let product = |i: usize| a[i].to_f32() * b[i].to_f32();
+            let expected = (c[i] + product(i + 16)) + product(i);
+            assert_eq!(out[i].to_bits(), expected.to_bits(), "lane {i}: {} instead of {expected}", out[i]);
+        }
+        for count in 0..=I::LANES {
+            let x = isa.load_bf16_part(&a[..count]);
+            let mut to = [bf16::ONE; 17];
+            isa.store_bf16_part(&mut to[..count], x);
+            assert_eq!(to[..count], a[..count]);
+            assert!(to[count..].iter().all(|x| *x == bf16::ONE), "a partial store wrote too far");
+            isa.store_bf16(&mut to, x);
+            assert!(to[count..I::LANES].iter().all(|x| *x == bf16::ZERO), "a partial load read too far");
+        }
+        for bits in
+            [0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x7f7f_ffff, 0x7f80_0000, 0xff80_0001, 0x0000_8000, 0x8000_ffff]
+        {
+            let x = f32::from_bits(bits);
+            let mut to = [bf16::ONE; 16];
+            isa.store_bf16(&mut to, isa.splat(x));
+            assert!(to[0] == bf16::from_f32(x) || to[0].is_nan() && x.is_nan(), "{bits:x} gave {:x}", to[0].to_bits());
+        }
+    }
+}
+
+#[test]
+fn pairs_of_bf16() {
+    available().for_each(|id| dispatch_on(id, Halves));
+}
