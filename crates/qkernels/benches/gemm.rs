@@ -1,7 +1,10 @@
-//! Matrix products on the instruction set in use (`QUARTZ_ISA` chooses another); a throughput of 1 Gelem/s is 1 GFLOP/s.
+//! Matrix products of f32 and of bf16 on every instruction set; a throughput of 1 Gelem/s is 1 GFLOP/s, shares are of the f32 peak.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use qkernels::{Gemm, isa, par, peak};
+mod common;
+
+use common::Rates;
+use criterion::Criterion;
+use qkernels::{Gemm, cast};
 use qtensor::random::{Purpose, Stream, StreamKey};
 use qtensor::{DType, Result, Tensor};
 
@@ -36,22 +39,20 @@ fn cases() -> Result<Vec<(String, Tensor, Tensor)>> {
     Ok(cases)
 }
 
-fn gemm(criterion: &mut Criterion) {
-    let name = isa::current().name();
-    if let Ok(peak) = peak::multiply_add_peak(par::threads()) {
-        println!("{name}, {} threads: multiply-add peak {peak:.0} GFLOP/s", par::threads());
+fn products(criterion: &mut Criterion) {
+    let cases = cases().expect("shapes that fit");
+    for (name, half) in [("gemm_f32", false), ("gemm_bf16", true)] {
+        let mut rates = Rates::new(criterion, name);
+        for (case, a, b) in &cases {
+            let of = |x: &Tensor| if half { cast::to_bf16(x).expect("an f32 matrix") } else { x.clone() };
+            let (a, b) = (of(a), of(b));
+            let (m, k, n) = (a.shape()[0], a.shape()[1], b.shape()[1]);
+            let mut out = Tensor::zeros([m, n], DType::F32).expect("a shape that fits");
+            rates.bench(case, 2 * m * k * n, || Gemm::new(&a, &b).run_into(&mut out).expect("shapes that fit"));
+        }
     }
-    let mut group = criterion.benchmark_group(format!("gemm_f32/{name}"));
-    for (case, a, b) in cases().expect("shapes that fit") {
-        let (m, k, n) = (a.shape()[0], a.shape()[1], b.shape()[1]);
-        let mut out = Tensor::zeros([m, n], DType::F32).expect("a shape that fits");
-        group.throughput(Throughput::Elements(2 * (m * k * n) as u64));
-        group.bench_function(BenchmarkId::from_parameter(case), |bencher| {
-            bencher.iter(|| Gemm::new(&a, &b).run_into(&mut out).expect("shapes that fit"));
-        });
-    }
-    group.finish();
 }
 
-criterion_group!(benches, gemm);
-criterion_main!(benches);
+fn main() {
+    common::run(products);
+}

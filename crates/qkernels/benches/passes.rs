@@ -1,10 +1,12 @@
-//! The kernels that are bound by memory: elements a second, at the size of an early layer of a CIFAR residual network (batch 128).
+//! The kernels that are bound by memory: elements a second, at the size of an early layer of a CIFAR residual network (batch 128), on every instruction set.
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+mod common;
+
+use criterion::{Criterion, Throughput};
 use qkernels::elementwise::{UnaryOp, add_relu, unary, unary_grad};
 use qkernels::norm::{BatchNormGrad, BatchNormTrain, batch_norm_grad, batch_norm_train};
 use qkernels::update::{SgdStep, sgd_step};
-use qkernels::{Activation, isa, pool, reduce, softmax};
+use qkernels::{Activation, cast, isa, pool, reduce, softmax};
 use qtensor::{DType, Tensor};
 use std::hint::black_box;
 
@@ -30,6 +32,7 @@ fn passes(criterion: &mut Criterion) {
     group.bench_function("relu_grad", |b| b.iter(|| unary_grad(UnaryOp::Relu, black_box(&x), &dy)));
     group.bench_function("add_relu", |b| b.iter(|| add_relu(black_box(&x), &dy)));
     group.bench_function("channel_sums", |b| b.iter(|| reduce::sum(black_box(&x), &[0, 2, 3], false)));
+    group.bench_function("to_bf16", |b| b.iter(|| cast::to_bf16(black_box(&x))));
     group.bench_function("norm2", |b| b.iter(|| reduce::norm2(black_box(&x))));
     group.bench_function("all_finite", |b| b.iter(|| reduce::all_finite(black_box(&x))));
     let arguments = BatchNormTrain { activation: Activation::Relu, ..BatchNormTrain::new(&x, &gamma, &beta, 1e-5) };
@@ -80,5 +83,6 @@ fn passes(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, passes);
-criterion_main!(benches);
+fn main() {
+    common::run(passes);
+}

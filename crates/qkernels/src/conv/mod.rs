@@ -13,6 +13,7 @@ mod depthwise_grad;
 mod geometry;
 mod outer;
 mod plan;
+pub mod shapes;
 mod stacked;
 mod stage;
 mod tile;

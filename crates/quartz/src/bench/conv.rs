@@ -3,24 +3,9 @@
 use super::{Bencher, gemm::normal};
 use crate::failure::Failure;
 use qkernels::Activation;
+use qkernels::conv::shapes::STANDARD;
 use qkernels::conv::{Conv2dParams, conv2d, conv2d_input_grad, conv2d_weight_grad};
 use serde::Serialize;
-
-/// Batch, input channels, output channels, height = width, kernel, stride, padding, groups.
-const STANDARD: [[usize; 8]; 12] = [
-    [128, 3, 16, 32, 3, 1, 1, 1],
-    [128, 16, 16, 32, 3, 1, 1, 1],
-    [128, 16, 32, 32, 3, 2, 1, 1],
-    [128, 32, 32, 16, 3, 1, 1, 1],
-    [128, 64, 64, 8, 3, 1, 1, 1],
-    [64, 64, 64, 32, 3, 1, 1, 1],
-    [64, 128, 128, 16, 3, 1, 1, 1],
-    [64, 256, 256, 8, 3, 1, 1, 1],
-    [64, 512, 512, 4, 3, 1, 1, 1],
-    [128, 64, 128, 16, 1, 2, 0, 1],
-    [64, 128, 128, 16, 3, 1, 1, 128],
-    [8, 64, 64, 56, 3, 1, 1, 1],
-];
 
 #[derive(Serialize)]
 struct Key {
