@@ -135,7 +135,7 @@ fn every_size_near_a_tile() {
 }
 
 /// Long and skinny shapes that cross every block of the caches.
-const LARGE: [[usize; 3]; 9] = [
+const LARGE: [[usize; 3]; 10] = [
     [64, 576, 2048],
     [16, 144, 5000],
     [128, 784, 300],
@@ -145,6 +145,8 @@ const LARGE: [[usize; 3]; 9] = [
     [7, 5, 3000],
     [1, 2000, 2000],
     [2000, 700, 1],
+    // Rows that share a set of the first-level cache.
+    [33, 1024, 77],
 ];
 
 #[test]

@@ -11,6 +11,7 @@ mod matrix;
 mod pack;
 mod product;
 mod reference;
+mod rows;
 mod strips;
 pub mod tile;
 mod vector;

@@ -4,6 +4,7 @@ use super::ahead::{Ahead, LINE};
 use super::blocking::{Blocking, MANY_ROWS, Size, row_tiles};
 use super::matrix::Matrix;
 use super::pack::{Pack, packed_length};
+use super::rows::{Rows, collide};
 use super::strips::Strips;
 use super::tile::{Epilogue, Tile, TileShape, run_ahead, run_with};
 use crate::Activation;
@@ -19,6 +20,8 @@ const PANEL_VECTORS: usize = 2;
 const IN_CACHE: usize = 16 << 20;
 /// The shortest block of `k` during which it pays to fetch ahead.
 const FETCHING: usize = 256;
+/// The fewest panels that pay for a copy of the rows that they read.
+const COPYING: usize = 2;
 
 /// A checked product with something to compute. With `DOT` each number of `A` and `B` is a pair of bf16, consecutive in `k`.
 pub(super) struct Product<'a, const DOT: bool> {
@@ -48,6 +51,8 @@ struct Shared<'a> {
     fetch: bool,
     /// `A` in strips, where a tile would read its rows from too many places.
     packed_a: Option<PackedA<'a>>,
+    /// Whether the rows of a tile are copied next to each other first.
+    copy_rows: bool,
     /// All of `B`, block of `k` after block, where several jobs need the same columns.
     packed_b: Option<&'a [f32]>,
 }
@@ -61,11 +66,11 @@ struct PackedA<'a> {
 }
 
 /// Scratch memory from the pool.
-fn scratch(length: usize) -> Tensor {
+pub(super) fn scratch(length: usize) -> Tensor {
     Tensor::empty([length.max(1)], DType::F32).expect("packed operands are hardly larger than the operands")
 }
 
-fn memory(scratch: &mut Tensor) -> &mut [f32] {
+pub(super) fn memory(scratch: &mut Tensor) -> &mut [f32] {
     scratch.memory_mut().expect("fresh memory of this type")
 }
 
@@ -107,8 +112,20 @@ impl<const DOT: bool> Kernel for Product<'_, DOT> {
             step: strips.step(),
         });
         let packed_b = space_b.as_ref().map(|t| t.memory().expect("fresh memory of this type"));
-        let shared =
-            Shared { a, b, c: SharedOut::new(c), alpha, beta, bias, activation, blocking, fetch, packed_a, packed_b };
+        let shared = Shared {
+            a,
+            b,
+            c: SharedOut::new(c),
+            alpha,
+            beta,
+            bias,
+            activation,
+            blocking,
+            fetch,
+            packed_a,
+            copy_rows: !pack_a && k >= I::LANES && collide(a.row_step) && blocking.columns >= COPYING * panel,
+            packed_b,
+        };
         par::for_each(row_jobs * column_jobs, |job| {
             let (row, column) = (job % row_jobs * blocking.rows, job / row_jobs * blocking.columns);
             isa.outline(Job::<DOT> {
@@ -198,6 +215,7 @@ impl<const DOT: bool> Kernel for Job<'_, DOT> {
             None => Some(scratch(packed_length(self.columns.len(), depth.min(k), I::LANES))),
             Some(_) => None,
         };
+        let mut copied = shared.copy_rows.then(|| Rows::new(depth.min(k)));
         for start in (0..k.max(1)).step_by(depth) {
             let block = start..(start + depth).min(k);
             let b = match (&mut own, shared.packed_b) {
@@ -213,7 +231,7 @@ impl<const DOT: bool> Kernel for Job<'_, DOT> {
                     packed.map_or(std::ptr::null(), |b| b.as_ptr().wrapping_add(start))
                 }
             };
-            self.block(isa, b, block);
+            self.block(isa, b, block, copied.as_mut());
         }
     }
 }
@@ -221,19 +239,27 @@ impl<const DOT: bool> Kernel for Job<'_, DOT> {
 impl<const DOT: bool> Job<'_, DOT> {
     /// Adds the products of one block of `k`, whose packed columns of `B` start at `b`.
     #[inline(always)]
-    fn block<I: Isa>(&self, isa: I, b: *const f32, block: Range<usize>) {
+    fn block<I: Isa>(&self, isa: I, b: *const f32, block: Range<usize>, mut copied: Option<&mut Rows>) {
         let panel = PANEL_VECTORS * I::LANES;
         let count = self.columns.len();
         // A last panel of at most one vector has tiles of its own.
         let rest = count % panel;
         let wide = if rest > 0 && rest <= I::LANES { count - rest } else { count };
-        self.tiles(isa, PANEL_VECTORS, 0..wide, b, &block);
-        self.tiles(isa, 1, wide..count, b, &block);
+        self.tiles(isa, PANEL_VECTORS, 0..wide, b, &block, copied.as_deref_mut());
+        self.tiles(isa, 1, wide..count, b, &block, copied);
     }
 
     /// All rows by the given columns of the job, in tiles of `vectors`.
     #[inline(always)]
-    fn tiles<I: Isa>(&self, isa: I, vectors: usize, columns: Range<usize>, b: *const f32, block: &Range<usize>) {
+    fn tiles<I: Isa>(
+        &self,
+        isa: I,
+        vectors: usize,
+        columns: Range<usize>,
+        b: *const f32,
+        block: &Range<usize>,
+        mut copied: Option<&mut Rows>,
+    ) {
         if columns.is_empty() {
             return;
         }
@@ -248,6 +274,10 @@ impl<const DOT: bool> Job<'_, DOT> {
             let mut a_step = 0;
             for (i, pointer) in a_rows[..shape.rows].iter_mut().enumerate() {
                 (*pointer, a_step) = shared.row_of_a(first + i.min(rows - 1), block.start);
+            }
+            if let Some(copied) = &mut copied {
+                // SAFETY: the rows of A have the elements of the block.
+                unsafe { copied.take(isa, &mut a_rows[..shape.rows], rows, block.len()) };
             }
             for column in columns.clone().step_by(width) {
                 let c_column = self.columns.start + column;
