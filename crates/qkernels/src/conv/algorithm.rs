@@ -45,10 +45,12 @@ impl Algorithm {
 
 /// Pixels of a padded image that are staged whatever the share of the padding.
 const PADDED_PIXELS: usize = 1 << 16;
-/// Bytes of a panel's rows that a tile sweeps at once: most of a first-level cache.
-const PANEL_BYTES: usize = 32 << 10;
+/// Bytes of a panel's rows that a tile sweeps at once: they stream from the second-level cache, because a longer sweep saves more at both ends of a tile.
+const PANEL_BYTES: usize = 96 << 10;
 /// Bytes of a staged band: a part of a second-level cache.
 const BAND_BYTES: usize = 256 << 10;
+/// Output values of a band of a depthwise convolution: a part of a second-level cache.
+const DEPTHWISE_VALUES: usize = 32 << 10;
 /// Tasks that keep a few threads evenly busy.
 const TASKS: usize = 24;
 
@@ -57,7 +59,7 @@ const TASKS: usize = 24;
 pub(super) struct Blocks {
     /// Lanes of a vector.
     pub(super) vector: usize,
-    /// Lanes of a panel: one or two vectors.
+    /// Lanes of a panel: one to three vectors.
     pub(super) width: usize,
     /// Values of a panel column that are summed between two visits of an output pixel.
     pub(super) sums: usize,
@@ -75,7 +77,7 @@ impl Blocks {
     /// For a correlation on an instruction set.
     pub(super) fn of(plan: &Plan, isa: IsaId) -> Blocks {
         let vector = isa.lanes();
-        let width = if plan.channels > vector { 2 * vector } else { vector };
+        let width = vector * panel_vectors(plan.channels.div_ceil(vector));
         let channels = even_piece(plan.source_channels, 128).next_multiple_of(16).min(plan.source_channels);
         let (height, row) = (plan.rows.longest(), plan.columns.longest());
         let phases = plan.rows.phases.len() * plan.columns.phases.len();
@@ -100,6 +102,15 @@ impl Blocks {
         }
         let (images, rows) = bands(pixels);
         Blocks { vector, width, sums: PANEL_BYTES / (4 * width), channels, images, rows, lanes }
+    }
+}
+
+/// Vectors of a panel: two, or three where two would leave one alone.
+fn panel_vectors(vectors: usize) -> usize {
+    match vectors {
+        1 => 1,
+        _ if vectors.is_multiple_of(3) && !vectors.is_multiple_of(2) => 3,
+        _ => 2,
     }
 }
 
@@ -162,10 +173,11 @@ pub(super) struct DepthwiseBlocks {
 impl DepthwiseBlocks {
     /// For a correlation with one channel a group.
     pub(super) fn of(plan: &Plan) -> DepthwiseBlocks {
-        let channels = even_piece(plan.groups, 128).next_multiple_of(16).min(plan.groups);
+        let channels = even_piece(plan.groups, 256).next_multiple_of(16).min(plan.groups);
         let (height, row) = (plan.rows.longest(), plan.columns.longest());
-        let rows = even_piece(height, (256 / row).max(1));
-        let images = even_piece(plan.batch, (256 / (height * row)).clamp(1, plan.batch));
+        let pixels = (DEPTHWISE_VALUES / channels).max(1);
+        let rows = even_piece(height, (pixels / row).max(1));
+        let images = even_piece(plan.batch, (pixels / (height * row)).clamp(1, plan.batch));
         DepthwiseBlocks { channels, images, rows }
     }
 

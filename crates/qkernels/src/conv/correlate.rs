@@ -167,7 +167,8 @@ impl Task<'_> {
                 unsafe {
                     match vectors {
                         1 => strip::<I, 1>(isa, &work),
-                        _ => strip::<I, 2>(isa, &work),
+                        2 => strip::<I, 2>(isa, &work),
+                        _ => strip::<I, 3>(isa, &work),
                     }
                 }
             }

@@ -1,8 +1,10 @@
-//! Depthwise convolution and its input gradient: one filter a channel, vectors of channels, a few pixels at once.
+//! Depthwise convolution and its input gradient: one filter a channel, vectors of channels, rows of pixels.
+//!
+//! The source is read where it is: taps in the padding are skipped, so no padded copy is made.
 
 use super::algorithm::DepthwiseBlocks;
-use super::plan::{AxisPhase, Plan};
-use super::stage::{Band, Images, Scratch, Steps, stage};
+use super::depthwise_row::{Group, Row, Walk, row, shares_loads};
+use super::plan::{Axis, AxisPhase, Plan, Tap};
 use crate::Activation;
 use crate::isa::{self, Isa, Kernel};
 use crate::par::{self, SharedOut};
@@ -13,7 +15,7 @@ use std::ops::Range;
 pub(super) struct Depthwise<'a> {
     /// With one channel a group.
     pub(super) plan: Plan,
-    pub(super) source: Images<'a>,
+    pub(super) source: &'a Tensor,
     /// `[C, 1, KH, KW]`
     pub(super) weights: &'a Tensor,
     /// One value a channel.
@@ -29,6 +31,7 @@ impl Depthwise<'_> {
     pub(super) fn run(&self) -> Result<Tensor> {
         let plan = &self.plan;
         let blocks = DepthwiseBlocks::of(plan);
+        let source = channels_innermost(self.source);
         let filters = tap_major(self.weights)?;
         let shape = [plan.batch, plan.groups, plan.rows.output, plan.columns.output];
         let mut output = Tensor::empty_channels_last(shape, DType::F32)?;
@@ -36,11 +39,14 @@ impl Depthwise<'_> {
         let row_bands = plan.rows.longest().div_ceil(blocks.rows);
         let bands = plan.batch.div_ceil(blocks.images) * row_bands;
         let pieces = plan.groups.div_ceil(blocks.channels);
+        let (buffer, [n, _, h, w]) = view(&source)?;
         par::for_each(bands * pieces, |task| {
             let (band, channels) = (task / pieces, task % pieces * blocks.channels);
             let (images, rows) = (band / row_bands * blocks.images, band % row_bands * blocks.rows);
             isa::dispatch(Task {
                 work: self,
+                source: buffer,
+                steps: [n, h, w],
                 filters: &filters,
                 images: images..(images + blocks.images).min(plan.batch),
                 rows: rows..(rows + blocks.rows).min(plan.rows.longest()),
@@ -50,6 +56,18 @@ impl Depthwise<'_> {
         });
         Ok(output)
     }
+}
+
+/// The same values with neighbouring channels next to each other in memory.
+pub(super) fn channels_innermost(x: &Tensor) -> Tensor {
+    if x.strides()[1] == 1 { x.clone() } else { x.to_channels_last() }
+}
+
+/// A rank-4 tensor from its first element on, and its strides.
+pub(super) fn view(x: &Tensor) -> Result<(&[f32], [usize; 4])> {
+    let mut strides = [0; 4];
+    strides.copy_from_slice(x.strides());
+    Ok((&x.buffer_slice::<f32>()?[x.layout().offset()..], strides))
 }
 
 /// Weights `[C, 1, KH, KW]` as one row of channels for each tap.
@@ -63,6 +81,9 @@ fn tap_major(w: &Tensor) -> Result<Vec<f32>> {
 /// Some images, rows of all phases, and channels.
 struct Task<'a> {
     work: &'a Depthwise<'a>,
+    source: &'a [f32],
+    /// Elements of the source to the next image, row and pixel.
+    steps: [usize; 3],
     /// A row of channels for each tap.
     filters: &'a [f32],
     images: Range<usize>,
@@ -71,26 +92,34 @@ struct Task<'a> {
     out: SharedOut<f32>,
 }
 
-/// A kernel tap: where its source lies from the position of the pixel, and its first weight.
-#[derive(Clone, Copy)]
-struct Tap {
-    source: usize,
-    weights: *const f32,
+/// Taps of a kernel row that share their loads.
+pub(super) struct Neighbours {
+    /// Kernel columns in the order of their source columns.
+    pub(super) kernel: Vec<usize>,
+    /// The source column of the first for output 0.
+    pub(super) column: isize,
 }
 
-/// A strip of pixels of one output row, and a vector of channels.
-struct Strip<'a> {
-    source: *const f32,
-    /// Elements from one pixel to the next, in the source and in the output.
-    steps: [usize; 2],
-    output: *mut f32,
-    pixels: usize,
-    taps: &'a [Tap],
-    /// Of the first channel, or null.
-    bias: *const f32,
-    activation: Activation,
-    /// Channels in the vector that exist.
-    lanes: usize,
+/// All taps of a row together where a kernel shares their loads, one by one elsewhere.
+pub(super) fn neighbours(axis: &Axis, taps: &[Tap]) -> Vec<Neighbours> {
+    let are_next = taps.windows(2).all(|pair| pair[1].offset == pair[0].offset + 1);
+    let at_once = if are_next && shares_loads(taps.len(), axis.source_step) { taps.len() } else { 1 };
+    let column = |tap: &Tap| axis.origin + tap.offset as isize;
+    let group = |taps: &[Tap]| Neighbours { kernel: taps.iter().map(|t| t.kernel).collect(), column: column(&taps[0]) };
+    taps.chunks(at_once).map(group).collect()
+}
+
+/// The walk along a phase of a row.
+pub(super) fn walk(axis: &Axis, phase: &AxisPhase, groups: &[Neighbours], steps: [usize; 2]) -> Walk {
+    let columns = groups.iter().map(|g| g.column);
+    Walk {
+        taps: groups.first().map_or(1, |g| g.kernel.len()),
+        stride: axis.source_step,
+        width: axis.source,
+        pixels: phase.count,
+        steps,
+        columns: [columns.clone().min().unwrap_or(0), columns.max().unwrap_or(0)],
+    }
 }
 
 impl Kernel for Task<'_> {
@@ -99,121 +128,57 @@ impl Kernel for Task<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let plan = &self.work.plan;
-        let band = Band {
-            images: self.images.clone(),
-            first_row: plan.rows.origin + (self.rows.start * plan.rows.source_step) as isize,
-            rows: plan.rows.span(self.rows.len()),
-            columns: plan.columns.span(plan.columns.longest()),
-            channels: self.channels.clone(),
-        };
-        let (steps, size) = band.layout();
-        let mut scratch = Scratch::new();
-        let staged = scratch.take(size);
-        stage(isa, self.work.source, &band, [&plan.rows, &plan.columns], staged);
-        for (rows, columns) in plan.phases() {
-            let taps = self.taps([rows, columns], steps);
-            for (n, image) in self.images.clone().enumerate() {
-                for (i, row) in (self.rows.start..self.rows.end.min(rows.count)).enumerate() {
-                    let from = n * steps.image + i * plan.rows.source_step * steps.row;
-                    let line = (image * plan.rows.output + rows.first + row * plan.rows.step) * plan.columns.output;
-                    let to = (line + columns.first) * plan.groups + self.channels.start;
-                    // SAFETY: the row's pixels and taps lie in the staged band, its outputs belong to this task.
-                    unsafe { self.line(isa, &taps, [staged.as_mut_ptr().add(from), self.out.at(to)], columns.count) };
-                }
-            }
-        }
-    }
-}
-
-impl Task<'_> {
-    fn taps(&self, [rows, columns]: [&AxisPhase; 2], steps: Steps) -> Vec<Tap> {
-        let plan = &self.work.plan;
-        let kernel_columns = self.work.weights.shape()[3];
-        let pairs = rows.taps.iter().flat_map(|row| columns.taps.iter().map(move |column| (row, column)));
-        pairs
-            .map(|(row, column)| {
-                let tap = row.kernel * kernel_columns + column.kernel;
-                Tap {
-                    source: row.offset * steps.row + column.offset * steps.pixel,
-                    weights: self.filters[tap * plan.groups + self.channels.start..].as_ptr(),
-                }
-            })
-            .collect()
-    }
-
-    /// One row of output pixels, all channels of the task.
-    ///
-    /// # Safety
-    /// All pixels of the row must be readable under all taps, and writable by this thread alone.
-    #[inline(always)]
-    unsafe fn line<I: Isa>(&self, isa: I, taps: &[Tap], [source, output]: [*mut f32; 2], pixels: usize) {
-        let plan = &self.work.plan;
+        let [n_step, h_step, w_step] = self.steps;
         let depth = self.channels.len();
-        let bias = self.work.bias.map_or(std::ptr::null(), |b| b[self.channels.start..].as_ptr());
-        for c in (0..depth).step_by(I::LANES) {
-            let lanes = I::LANES.min(depth - c);
-            // SAFETY: channel `c` exists.
-            let strip = unsafe {
-                Strip {
-                    source: source.add(c),
-                    steps: [plan.columns.source_step * depth, plan.columns.step * plan.groups],
-                    output: output.add(c),
-                    pixels,
-                    taps,
-                    bias: if bias.is_null() { bias } else { bias.add(c) },
-                    activation: self.work.activation,
-                    lanes,
-                }
-            };
-            // SAFETY: the caller's promise.
-            unsafe {
-                if lanes == I::LANES {
-                    pixels_of::<I, false>(isa, &strip, c);
-                } else {
-                    pixels_of::<I, true>(isa, &strip, c);
+        // The filters of this task and one phase, in the order in which the rows meet them.
+        let mut filters: Vec<f32> = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
+        for (rows, columns) in plan.phases() {
+            let taps = neighbours(&plan.columns, &columns.taps);
+            let walk = walk(&plan.columns, columns, &taps, [w_step, plan.columns.step * plan.groups]);
+            filters.clear();
+            let kernel_columns = self.work.weights.shape()[3];
+            for row in &rows.taps {
+                for column in &columns.taps {
+                    let tap = row.kernel * kernel_columns + column.kernel;
+                    filters.extend_from_slice(&self.filters[tap * plan.groups..][self.channels.clone()]);
                 }
             }
-        }
-    }
-}
-
-/// # Safety
-/// As [`Task::line`]; `channel` is the vector's first channel in the task.
-#[inline(always)]
-unsafe fn pixels_of<I: Isa, const PART: bool>(isa: I, strip: &Strip, channel: usize) {
-    let mut done = 0;
-    macro_rules! tiles {
-        ($($count:literal)*) => {$(
-            while strip.pixels - done >= $count {
-                // SAFETY: the caller's promise.
-                unsafe { tile::<I, $count, PART>(isa, strip, done, channel) };
-                done += $count;
+            for image in self.images.clone() {
+                for h in self.rows.start..self.rows.end.min(rows.count) {
+                    groups.clear();
+                    for (r, tap) in rows.taps.iter().enumerate() {
+                        let source_row = plan.rows.origin + (h * plan.rows.source_step + tap.offset) as isize;
+                        if source_row < 0 || source_row as usize >= plan.rows.source {
+                            continue;
+                        }
+                        let source =
+                            self.source[image * n_step + source_row as usize * h_step + self.channels.start..].as_ptr();
+                        groups.extend(taps.iter().enumerate().map(|(g, group)| Group {
+                            source,
+                            column: group.column,
+                            weights: filters[(r * columns.taps.len() + g * walk.taps) * depth..].as_ptr(),
+                        }));
+                    }
+                    let line = (image * plan.rows.output + rows.first + h * plan.rows.step) * plan.columns.output;
+                    let to = (line + columns.first) * plan.groups + self.channels.start;
+                    for c in (0..depth).step_by(I::LANES) {
+                        let work = Row {
+                            walk: &walk,
+                            groups: &groups,
+                            channel: c,
+                            lanes: I::LANES.min(depth - c),
+                            weight_step: depth,
+                            // SAFETY: this pixel and channel exist.
+                            output: unsafe { self.out.at(to + c) },
+                            bias: self.work.bias.map_or(std::ptr::null(), |b| b[self.channels.start + c..].as_ptr()),
+                            activation: self.work.activation,
+                        };
+                        // SAFETY: the groups' rows exist, the columns are checked or inside, the outputs belong to this task.
+                        unsafe { row(isa, &work) };
+                    }
+                }
             }
-        )*};
-    }
-    tiles!(8 4 2 1);
-}
-
-/// # Safety
-/// As [`pixels_of`]; pixels `first..first + R` exist.
-#[inline(always)]
-unsafe fn tile<I: Isa, const R: usize, const PART: bool>(isa: I, strip: &Strip, first: usize, channel: usize) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let start = if strip.bias.is_null() { isa.zero() } else { load::<I, PART>(isa, strip.bias, strip.lanes) };
-        let mut sums = [start; R];
-        let source = strip.source.add(first * strip.steps[0]);
-        for tap in strip.taps {
-            let weights = load::<I, PART>(isa, tap.weights.add(channel), strip.lanes);
-            let from = source.add(tap.source);
-            for (r, sum) in sums.iter_mut().enumerate() {
-                *sum = isa.fma(load::<I, PART>(isa, from.add(r * strip.steps[0]), strip.lanes), weights, *sum);
-            }
-        }
-        for (r, sum) in sums.iter().enumerate() {
-            let y = strip.activation.apply_vector(isa, *sum);
-            let to = strip.output.add((first + r) * strip.steps[1]);
-            if PART { isa.store_part_at(to, strip.lanes, y) } else { isa.store_at(to, y) }
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The weight gradient of a depthwise convolution: for each tap and channel a sum over pixels, vectors of channels.
+//! The weight gradient of a depthwise convolution: for each tap and channel a sum over pixels, vectors of channels, rows of pixels.
 
 use super::Geometry;
 use super::algorithm::DepthwiseBlocks;
-use super::depthwise::load;
+use super::depthwise::{Neighbours, channels_innermost, neighbours, view, walk};
+use super::depthwise_row::{CHAINS, GradRow, Walk, grad_row};
 use super::plan::Plan;
-use super::stage::{Band, Images, Scratch, stage};
 use crate::isa::{self, Isa, Kernel};
 use crate::par;
 use qtensor::{Result, Tensor};
@@ -15,13 +15,13 @@ use std::ops::Range;
 /// # Errors
 /// A size overflows.
 pub(super) fn weight_grad(x: &Tensor, dy: &Tensor, g: &Geometry) -> Result<Tensor> {
-    let dy = if dy.strides()[1] == 1 { dy.clone() } else { dy.to_channels_last() };
+    let (x, dy) = (channels_innermost(x), channels_innermost(dy));
     let plan = Plan::forward(g);
     let blocks = DepthwiseBlocks::of(&plan);
     let bands = g.out[0].div_ceil(blocks.rows) * g.batch.div_ceil(blocks.images);
     let sums = blocks.sums(g.channels, bands);
     let taps = g.kernel[0] * g.kernel[1];
-    let (x, dy) = (Images::new(x)?, Images::new(&dy)?);
+    let (x, dy) = (view(&x)?, view(&dy)?);
     let pieces = g.channels.div_ceil(blocks.channels);
     let parts = par::map(pieces * sums, |task| {
         let first = task / sums * blocks.channels;
@@ -29,7 +29,7 @@ pub(super) fn weight_grad(x: &Tensor, dy: &Tensor, g: &Geometry) -> Result<Tenso
         let share = bands.div_ceil(sums);
         let part = task % sums;
         let bands = (part * share).min(bands)..((part + 1) * share).min(bands);
-        isa::dispatch(Task { plan: &plan, blocks, x, dy, channels, bands, taps })
+        isa::dispatch(Task { plan: &plan, blocks, x, dy, channels, bands, kernel: g.kernel })
     });
     let mut values = vec![0.0f32; g.channels * taps];
     for (task, part) in parts.iter().enumerate() {
@@ -45,21 +45,11 @@ pub(super) fn weight_grad(x: &Tensor, dy: &Tensor, g: &Geometry) -> Result<Tenso
 struct Task<'a> {
     plan: &'a Plan,
     blocks: DepthwiseBlocks,
-    x: Images<'a>,
-    dy: Images<'a>,
+    x: (&'a [f32], [usize; 4]),
+    dy: (&'a [f32], [usize; 4]),
     channels: Range<usize>,
     bands: Range<usize>,
-    taps: usize,
-}
-
-/// Pixels of a band for one vector of channels: images, rows, columns, and the steps between them in input and output gradient.
-struct Walk {
-    pixels: [usize; 3],
-    x: *const f32,
-    x_steps: [usize; 3],
-    dy: *const f32,
-    dy_steps: [usize; 3],
-    lanes: usize,
+    kernel: [usize; 2],
 }
 
 impl Kernel for Task<'_> {
@@ -71,44 +61,23 @@ impl Kernel for Task<'_> {
         let plan = self.plan;
         let depth = self.channels.len();
         let row_bands = plan.rows.output.div_ceil(self.blocks.rows);
-        let mut result = vec![0.0f32; self.taps * depth];
-        let mut scratch = Scratch::new();
+        let mut result = vec![0.0f32; self.kernel[0] * self.kernel[1] * depth];
+        let columns = &plan.columns.phases[0];
+        let groups = neighbours(&plan.columns, &columns.taps);
+        let walk = walk(&plan.columns, columns, &groups, [self.x.1[3], self.dy.1[3]]);
         for band in self.bands.clone() {
             let (n, h) = (band / row_bands * self.blocks.images, band % row_bands * self.blocks.rows);
-            let images = n..(n + self.blocks.images).min(plan.batch);
-            let height = self.blocks.rows.min(plan.rows.output - h);
-            let source = Band {
-                images: images.clone(),
-                first_row: plan.rows.origin + (h * plan.rows.source_step) as isize,
-                rows: plan.rows.span(height),
-                columns: plan.columns.span(plan.columns.output),
-                channels: self.channels.clone(),
+            let pixels = Pixels {
+                images: n..(n + self.blocks.images).min(plan.batch),
+                rows: h..(h + self.blocks.rows).min(plan.rows.output),
             };
-            let (steps, size) = source.layout();
-            let staged = scratch.take(size);
-            stage(isa, self.x, &source, [&plan.rows, &plan.columns], staged);
-            let (rows, columns) = (&plan.rows.phases[0].taps, &plan.columns.phases[0].taps);
-            let offsets: Vec<usize> = rows
-                .iter()
-                .flat_map(|r| columns.iter().map(|c| r.offset * steps.row + c.offset * steps.pixel))
-                .collect();
-            let [n_step, _, h_step, w_step] = self.dy.strides;
             for c in (0..depth).step_by(I::LANES) {
-                let walk = Walk {
-                    pixels: [images.len(), height, plan.columns.output],
-                    x: staged[c..].as_ptr(),
-                    x_steps: [steps.image, steps.row * plan.rows.source_step, steps.pixel * plan.columns.source_step],
-                    // SAFETY: the band's first output pixel and this channel exist.
-                    dy: unsafe { self.dy.start().add(n * n_step + h * h_step + self.channels.start + c) },
-                    dy_steps: [n_step, h_step, w_step],
-                    lanes: I::LANES.min(depth - c),
-                };
-                // SAFETY: the staged band covers all taps of its output pixels.
-                unsafe {
-                    if walk.lanes == I::LANES {
-                        all_taps::<I, false>(isa, &walk, &offsets, &mut result[c..], depth);
-                    } else {
-                        all_taps::<I, true>(isa, &walk, &offsets, &mut result[c..], depth);
+                let lanes = I::LANES.min(depth - c);
+                for kernel_row in 0..self.kernel[0] {
+                    for group in &groups {
+                        let taps = Taps { walk: &walk, group, kernel_row, channel: c, lanes };
+                        // SAFETY: the walk was made for these groups, whose kernel columns exist.
+                        unsafe { self.add_group(isa, &taps, &pixels, &mut result) };
                     }
                 }
             }
@@ -117,56 +86,87 @@ impl Kernel for Task<'_> {
     }
 }
 
-/// Adds to `result`, one row of `width` channels for each tap.
-///
-/// # Safety
-/// All pixels must be readable at all offsets.
-#[inline(always)]
-unsafe fn all_taps<I: Isa, const PART: bool>(isa: I, walk: &Walk, offsets: &[usize], result: &mut [f32], width: usize) {
-    let (mut rest, mut done) = (offsets, 0);
-    macro_rules! groups {
-        ($($count:literal)*) => {$(
-            while let Some((now, later)) = rest.split_first_chunk::<$count>() {
-                // SAFETY: the caller's promise.
-                let sums = unsafe { some_taps::<I, $count, PART>(isa, walk, now) };
-                for (t, sum) in sums.into_iter().enumerate() {
-                    let at = (done + t) * width;
-                    let to = &mut result[at..at + walk.lanes];
-                    isa.store_part(to, isa.add(isa.load_part(to), sum));
-                }
-                done += $count;
-                rest = later;
-            }
-        )*};
-    }
-    groups!(9 5 3 1);
+/// Some images and some rows of output gradients.
+struct Pixels {
+    images: Range<usize>,
+    rows: Range<usize>,
 }
 
-/// # Safety
-/// As [`all_taps`].
-#[inline(always)]
-unsafe fn some_taps<I: Isa, const T: usize, const PART: bool>(
-    isa: I,
-    walk: &Walk,
-    offsets: &[usize; T],
-) -> [I::F32; T] {
-    let mut sums = [isa.zero(); T];
-    let [images, height, width] = walk.pixels;
-    // SAFETY: the caller's promise.
-    unsafe {
-        for n in 0..images {
-            for h in 0..height {
-                let x = walk.x.add(n * walk.x_steps[0] + h * walk.x_steps[1]);
-                let dy = walk.dy.add(n * walk.dy_steps[0] + h * walk.dy_steps[1]);
-                for w in 0..width {
-                    let grad = load::<I, PART>(isa, dy.add(w * walk.dy_steps[2]), walk.lanes);
-                    let x = x.add(w * walk.x_steps[2]);
-                    for (sum, offset) in sums.iter_mut().zip(offsets) {
-                        *sum = isa.fma(load::<I, PART>(isa, x.add(*offset), walk.lanes), grad, *sum);
-                    }
+/// Neighbouring taps of one kernel row and a vector of channels.
+struct Taps<'a> {
+    walk: &'a Walk,
+    group: &'a Neighbours,
+    kernel_row: usize,
+    /// The first channel within the task.
+    channel: usize,
+    lanes: usize,
+}
+
+impl Task<'_> {
+    /// Adds the sums over the pixels to `result`.
+    ///
+    /// # Safety
+    /// The taps must be those of the task's plan.
+    #[inline(always)]
+    unsafe fn add_group<I: Isa>(&self, isa: I, taps: &Taps, pixels: &Pixels, result: &mut [f32]) {
+        macro_rules! case {
+            ($kw:literal, $s:literal) => {
+                if taps.lanes == I::LANES {
+                    // SAFETY: the caller's promise.
+                    unsafe { self.add_taps::<I, $kw, $s, false>(isa, taps, pixels, result) }
+                } else {
+                    // SAFETY: the caller's promise.
+                    unsafe { self.add_taps::<I, $kw, $s, true>(isa, taps, pixels, result) }
                 }
-            }
+            };
+        }
+        match (taps.walk.taps, taps.walk.stride) {
+            (2, 1) => case!(2, 1),
+            (3, 1) => case!(3, 1),
+            (3, 2) => case!(3, 2),
+            (5, 1) => case!(5, 1),
+            _ => case!(1, 1),
         }
     }
-    sums
+
+    /// # Safety
+    /// As [`add_group`](Self::add_group); `KW` and `S` must belong to the walk.
+    #[inline(always)]
+    unsafe fn add_taps<I: Isa, const KW: usize, const S: usize, const PART: bool>(
+        &self,
+        isa: I,
+        taps: &Taps,
+        pixels: &Pixels,
+        result: &mut [f32],
+    ) {
+        let plan = self.plan;
+        let (channel, depth) = (self.channels.start + taps.channel, self.channels.len());
+        let ([n_step, _, h_step, _], [dy_n_step, _, dy_h_step, _]) = (self.x.1, self.dy.1);
+        let mut sums = [[isa.zero(); KW]; CHAINS];
+        for n in pixels.images.clone() {
+            for h in pixels.rows.clone() {
+                let offset = plan.rows.phases[0].taps[taps.kernel_row].offset;
+                let row = plan.rows.origin + (h * plan.rows.source_step + offset) as isize;
+                if row < 0 || row as usize >= plan.rows.source {
+                    continue;
+                }
+                let row = GradRow {
+                    walk: taps.walk,
+                    source: self.x.0[n * n_step + row as usize * h_step + channel..].as_ptr(),
+                    column: taps.group.column,
+                    dy: self.dy.0[n * dy_n_step + h * dy_h_step + channel..].as_ptr(),
+                    lanes: taps.lanes,
+                };
+                // SAFETY: both rows exist; columns are checked or inside.
+                sums = unsafe { grad_row::<I, KW, S, PART>(isa, &row, sums) };
+            }
+        }
+        let [a, b, c, d] = sums;
+        for (tap, kernel_column) in taps.group.kernel.iter().take(KW).enumerate() {
+            let sum = isa.add(isa.add(a[tap], b[tap]), isa.add(c[tap], d[tap]));
+            let at = (taps.kernel_row * self.kernel[1] + kernel_column) * depth + taps.channel;
+            let to = &mut result[at..at + taps.lanes];
+            isa.store_part(to, isa.add(isa.load_part(to), sum));
+        }
+    }
 }

@@ -10,6 +10,7 @@ mod algorithm;
 mod correlate;
 mod depthwise;
 mod depthwise_grad;
+mod depthwise_row;
 mod geometry;
 mod outer;
 mod plan;
@@ -17,6 +18,7 @@ pub mod shapes;
 mod stacked;
 mod stage;
 mod tile;
+mod unroll;
 mod weight_grad;
 mod weights;
 mod winograd;
@@ -73,7 +75,7 @@ pub fn conv2d(
     match algorithm(&geometry, x.dtype()) {
         Algorithm::Depthwise => Depthwise {
             plan: Plan::forward(&geometry),
-            source: Images::new(x)?,
+            source: x,
             weights: w,
             bias: values.as_ref().map(Tensor::as_slice::<f32>).transpose()?,
             activation,
@@ -121,7 +123,7 @@ pub fn conv2d_input_grad(dy: &Tensor, w: &Tensor, x_shape: &[usize], params: &Co
     match algorithm(&geometry, dy.dtype()) {
         Algorithm::Depthwise => Depthwise {
             plan: Plan::input_grad(&geometry),
-            source: Images::new(dy)?,
+            source: dy,
             weights: w,
             bias: None,
             activation: Activation::None,

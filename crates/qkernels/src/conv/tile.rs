@@ -1,5 +1,6 @@
 //! The register tile of the correlations: a few output pixels by one or two vectors of channels, summed over runs of source values.
 
+use super::unroll::unrolled;
 use crate::Activation;
 use crate::isa::Isa;
 
@@ -52,18 +53,27 @@ pub(super) struct Finish {
 pub(super) unsafe fn strip<I: Isa, const V: usize>(isa: I, s: &Strip) {
     let mut places = s.places;
     macro_rules! tiles {
-        ($($rows:literal)*) => {$(
+        ($($rows:literal)*) => {{$(
             while let Some((now, later)) = places.split_first_chunk::<$rows>() {
                 // SAFETY: as promised by the caller.
                 unsafe { tile::<I, $rows, V>(isa, s, now) };
                 places = later;
             }
-        )*};
+        )*}};
     }
-    if I::REGISTERS >= 32 {
-        tiles!(12 8 4 2 1);
+    // Inline constants, so that the tiles of other cases are not even compiled.
+    if const { I::REGISTERS >= 32 } {
+        match V {
+            1 => tiles!(24 16 8 4 2 1),
+            2 => tiles!(12 8 4 2 1),
+            _ => tiles!(8 4 2 1),
+        }
     } else {
-        tiles!(6 4 2 1);
+        match V {
+            1 => tiles!(12 8 4 2 1),
+            2 => tiles!(6 4 2 1),
+            _ => tiles!(4 2 1),
+        }
     }
 }
 
@@ -75,25 +85,51 @@ pub(super) unsafe fn strip<I: Isa, const V: usize>(isa: I, s: &Strip) {
 unsafe fn tile<I: Isa, const R: usize, const V: usize>(isa: I, s: &Strip, places: &[Place; R]) {
     // SAFETY: all addresses below lie where the caller of `strip` promised.
     unsafe {
-        let mut start = [[isa.zero(); V]; R];
+        let mut sums = [[isa.zero(); V]; R];
         if s.resume {
-            for (sums, place) in start.iter_mut().zip(places) {
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    *sum = load::<I>(isa, s.output.add(place.output), v, s.lanes);
-                }
+            if s.lanes == V * I::LANES {
+                unrolled!(ROW < R {
+                    for v in 0..V {
+                        sums[ROW][v] = isa.load_at(s.output.add(places[ROW].output + v * I::LANES));
+                    }
+                });
+            } else {
+                unrolled!(ROW < R {
+                    for v in 0..V {
+                        sums[ROW][v] = load(isa, s.output.add(places[ROW].output), v, s.lanes);
+                    }
+                });
             }
         }
-        let mut sums = accumulate(isa, s, places, start);
-        if let Some(finish) = s.finish {
-            complete(isa, finish, s.lanes, &mut sums);
+        let mut sums = accumulate(isa, s, places, sums);
+        let finish = s.finish.unwrap_or(Finish { bias: std::ptr::null(), activation: Activation::None });
+        if !finish.bias.is_null() {
+            for v in 0..V {
+                let bias = load(isa, finish.bias, v, s.lanes);
+                unrolled!(ROW < R {
+                    sums[ROW][v] = isa.add(sums[ROW][v], bias);
+                });
+            }
         }
-        for (sums, place) in sums.iter().zip(places) {
-            for (v, sum) in sums.iter().enumerate() {
-                let to = s.output.add(place.output + v * I::LANES);
-                if s.lanes >= (v + 1) * I::LANES {
-                    isa.store_at(to, *sum);
-                } else {
-                    isa.store_part_at(to, s.lanes - v * I::LANES, *sum);
+        if s.lanes == V * I::LANES && finish.activation == Activation::None {
+            unrolled!(ROW < R {
+                for v in 0..V {
+                    isa.store_at(s.output.add(places[ROW].output + v * I::LANES), sums[ROW][v]);
+                }
+            });
+        } else {
+            // A copy in memory, which a loop may index without forcing the sums out of their registers above.
+            let mut stored = [[isa.zero(); V]; R];
+            unrolled!(ROW < R {
+                for v in 0..V {
+                    stored[ROW][v] = sums[ROW][v];
+                }
+            });
+            for (sums, place) in stored.iter().zip(places) {
+                for (v, sum) in sums.iter().enumerate() {
+                    let count = s.lanes.saturating_sub(v * I::LANES).min(I::LANES);
+                    let y = finish.activation.apply_vector(isa, *sum);
+                    isa.store_part_at(s.output.add(place.output + v * I::LANES), count, y);
                 }
             }
         }
@@ -111,6 +147,7 @@ unsafe fn accumulate<I: Isa, const R: usize, const V: usize>(
     places: &[Place; R],
     mut sums: [[I::F32; V]; R],
 ) -> [[I::F32; V]; R] {
+    const { assert!(R <= 28, "`unrolled` has no more rows") };
     // SAFETY: the caller's promise.
     unsafe {
         let mut panel = s.panel;
@@ -119,49 +156,64 @@ unsafe fn accumulate<I: Isa, const R: usize, const V: usize>(
             for (from, place) in from.iter_mut().zip(places) {
                 *from = s.source.add(place.source + run.offset);
             }
-            for k in 0..run.length {
+            let mut k = 0;
+            if V == 1 && R > 8 {
+                // So many pointers do not fit the registers: four values of each are taken at once.
+                while k + 4 <= run.length {
+                    let mut weights = [isa.zero(); 4];
+                    for (step, weights) in weights.iter_mut().enumerate() {
+                        *weights = isa.load_at(panel.add(step * I::LANES));
+                    }
+                    panel = panel.add(4 * I::LANES);
+                    sums = four_steps(isa, &from, k, weights, sums);
+                    k += 4;
+                }
+            }
+            while k < run.length {
                 let mut weights = [isa.zero(); V];
                 for (v, weights) in weights.iter_mut().enumerate() {
                     *weights = isa.load_at(panel.add(v * I::LANES));
                 }
                 panel = panel.add(V * I::LANES);
-                for (sums, from) in sums.iter_mut().zip(&from) {
-                    let x = isa.splat(*from.add(k));
-                    for (sum, weights) in sums.iter_mut().zip(&weights) {
-                        *sum = isa.fma(x, *weights, *sum);
+                unrolled!(ROW < R {
+                    let x = isa.splat(*from[ROW].add(k));
+                    for v in 0..V {
+                        sums[ROW][v] = isa.fma(x, weights[v], sums[ROW][v]);
                     }
-                }
+                });
+                k += 1;
             }
         }
         sums
     }
 }
 
-/// Bias and activation.
+/// Four products for each of `R` pixels, from `k` on.
 ///
 /// # Safety
-/// `lanes` values must be readable at the bias, where there is one.
+/// As [`strip`].
 #[inline(always)]
-unsafe fn complete<I: Isa, const R: usize, const V: usize>(
+unsafe fn four_steps<I: Isa, const R: usize, const V: usize>(
     isa: I,
-    finish: Finish,
-    lanes: usize,
-    sums: &mut [[I::F32; V]; R],
-) {
-    if !finish.bias.is_null() {
-        for v in 0..V {
-            // SAFETY: the caller's promise.
-            let bias = unsafe { load::<I>(isa, finish.bias, v, lanes) };
-            for sums in sums.iter_mut() {
-                sums[v] = isa.add(sums[v], bias);
-            }
-        }
-    }
-    if finish.activation != Activation::None {
-        for sum in sums.iter_mut().flatten() {
-            *sum = finish.activation.apply_vector(isa, *sum);
-        }
-    }
+    from: &[*const f32; R],
+    k: usize,
+    weights: [I::F32; 4],
+    mut sums: [[I::F32; V]; R],
+) -> [[I::F32; V]; R] {
+    // Eight independent sums at a time hide the latency of an addition.
+    unrolled!(GROUP in [0 8 16 24] {
+        unrolled!(STEP in [0 1 2 3] {
+            unrolled!(ONE in [0 1 2 3 4 5 6 7] {
+                const ROW: usize = GROUP + ONE;
+                if ROW < R {
+                    // SAFETY: the caller's promise.
+                    let x = isa.splat(unsafe { *from[ROW].add(k + STEP) });
+                    sums[ROW][0] = isa.fma(x, weights[STEP], sums[ROW][0]);
+                }
+            });
+        });
+    });
+    sums
 }
 
 /// Vector `v` of the `lanes` values at `from`.

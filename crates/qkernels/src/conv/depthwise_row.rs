@@ -1,0 +1,255 @@
+//! The row kernels of the depthwise convolutions: strips of neighbouring pixels in registers, where each source vector is read once for all taps of a kernel row.
+
+use super::depthwise::load;
+use super::unroll::unrolled;
+use crate::Activation;
+use crate::isa::Isa;
+
+/// Taps of one kernel row that lie on neighbouring source pixels, for one row of output pixels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group {
+    /// Channel 0 of column 0 of the source row.
+    pub(super) source: *const f32,
+    /// The source column of the first tap for output 0; negative in the padding.
+    pub(super) column: isize,
+    /// A row of channels for each tap.
+    pub(super) weights: *const f32,
+}
+
+/// How source columns belong to output columns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Walk {
+    /// Neighbouring taps of a group.
+    pub(super) taps: usize,
+    /// Source pixels from one output pixel to the next.
+    pub(super) stride: usize,
+    /// Source pixels of a row.
+    pub(super) width: usize,
+    /// Output pixels of a row.
+    pub(super) pixels: usize,
+    /// Elements from one source pixel to the next, and from one output pixel to the next.
+    pub(super) steps: [usize; 2],
+    /// The smallest and the largest [`Group::column`].
+    pub(super) columns: [isize; 2],
+}
+
+impl Walk {
+    /// Whether all taps of these output pixels lie inside the source row.
+    #[inline(always)]
+    fn is_inside(&self, first: usize, pixels: usize) -> bool {
+        let last = self.columns[1] + ((first + pixels - 1) * self.stride + self.taps - 1) as isize;
+        self.columns[0] + (first * self.stride) as isize >= 0 && last < self.width as isize
+    }
+}
+
+/// One row of output pixels for one vector of channels.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) walk: &'a Walk,
+    pub(super) groups: &'a [Group],
+    /// The vector's first channel, within source rows and weights.
+    pub(super) channel: usize,
+    /// Channels in the vector that exist.
+    pub(super) lanes: usize,
+    /// Elements from one tap's weights to the next.
+    pub(super) weight_step: usize,
+    /// The vector's first channel of the first output pixel.
+    pub(super) output: *mut f32,
+    /// The vector's first channel, or null.
+    pub(super) bias: *const f32,
+    pub(super) activation: Activation,
+}
+
+/// Calls `$strip::<I, P, KW, S, EDGE, PART>` for consecutive strips of `$walk`, in the sizes that exist.
+macro_rules! strips {
+    ($isa:ident, $walk:expr, $part:expr, $call:ident) => {{
+        let walk = $walk;
+        match (walk.taps, walk.stride) {
+            (2, 1) => strips!(@ $isa walk ($part) $call 2 1),
+            (3, 1) => strips!(@ $isa walk ($part) $call 3 1),
+            (3, 2) => strips!(@ $isa walk ($part) $call 3 2),
+            (5, 1) => strips!(@ $isa walk ($part) $call 5 1),
+            _ => strips!(@ $isa walk ($part) $call 1 1),
+        }
+    }};
+    (@ $isa:ident $walk:ident ($part:expr) $call:ident $taps:literal $stride:literal) => {{
+        let mut first = 0;
+        while first < $walk.pixels {
+            let left = $walk.pixels - first;
+            if $part {
+                if left >= 4 {
+                    $call!(4, $taps, $stride, true, true, first);
+                    first += 4;
+                } else {
+                    $call!(1, $taps, $stride, true, true, first);
+                    first += 1;
+                }
+                continue;
+            }
+            // Sevens fill rows of 7 and 14 pixels better.
+            let size = if left >= 8 && left != 14 { 8 } else if left >= 7 { 7 } else if left >= 4 { 4 } else { 1 };
+            match (size, $walk.is_inside(first, size)) {
+                (8, true) => $call!(8, $taps, $stride, false, false, first),
+                (8, false) => $call!(8, $taps, $stride, true, false, first),
+                (7, true) => $call!(7, $taps, $stride, false, false, first),
+                (7, false) => $call!(7, $taps, $stride, true, false, first),
+                (4, true) => $call!(4, $taps, $stride, false, false, first),
+                (4, false) => $call!(4, $taps, $stride, true, false, first),
+                _ => $call!(1, $taps, $stride, true, false, first),
+            }
+            first += size;
+        }
+    }};
+}
+
+/// Whether `taps` neighbouring taps at `stride` have a kernel that shares their loads; others come one tap at a time.
+pub(super) fn shares_loads(taps: usize, stride: usize) -> bool {
+    matches!((taps, stride), (2 | 3 | 5, 1) | (3, 2))
+}
+
+/// Computes the row.
+///
+/// # Safety
+/// Source rows, weights and bias must be readable for the vector's channels, the output writable by this thread alone.
+#[inline(always)]
+pub(super) unsafe fn row<I: Isa>(isa: I, row: &Row) {
+    macro_rules! call {
+        ($pixels:literal, $taps:literal, $stride:literal, $edge:literal, $part:literal, $first:expr) => {
+            // SAFETY: the caller's promise.
+            unsafe { strip::<I, $pixels, $taps, $stride, $edge, $part>(isa, row, $first) }
+        };
+    }
+    strips!(isa, row.walk, row.lanes < I::LANES, call);
+}
+
+/// Output pixels `first..first + P`.
+///
+/// # Safety
+/// As [`row`]; without `EDGE` all taps must lie inside the source row.
+#[inline(always)]
+unsafe fn strip<I: Isa, const P: usize, const KW: usize, const S: usize, const EDGE: bool, const PART: bool>(
+    isa: I,
+    row: &Row,
+    first: usize,
+) {
+    let walk = row.walk;
+    // SAFETY: the caller's promise; columns outside the source row are not read.
+    unsafe {
+        let start = if row.bias.is_null() { isa.zero() } else { load::<I, PART>(isa, row.bias, row.lanes) };
+        let mut sums = [start; P];
+        for group in row.groups {
+            let mut weights = [isa.zero(); KW];
+            for (tap, weights) in weights.iter_mut().enumerate() {
+                *weights = load::<I, PART>(isa, group.weights.add(tap * row.weight_step + row.channel), row.lanes);
+            }
+            let column = group.column + (first * walk.stride) as isize;
+            let from = group.source.wrapping_add(row.channel).wrapping_offset(column * walk.steps[0] as isize);
+            // With one tap nothing is shared, and the stride is in the step.
+            let columns = if KW == 1 { walk.stride } else { 1 };
+            unrolled!(IN in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16] {
+                if IN < (P - 1) * S + KW && (!EDGE || ((column + (IN * columns) as isize) as usize) < walk.width) {
+                    let x = load::<I, PART>(isa, from.wrapping_add(IN * columns * walk.steps[0]), row.lanes);
+                    unrolled!(TAP in [0 1 2 3 4] {
+                        if TAP < KW && IN >= TAP && (IN - TAP).is_multiple_of(S) && (IN - TAP) / S < P {
+                            sums[(IN - TAP) / S] = isa.fma(x, weights[TAP], sums[(IN - TAP) / S]);
+                        }
+                    });
+                }
+            });
+        }
+        unrolled!(ONE in [0 1 2 3 4 5 6 7] {
+            if ONE < P {
+                let y = row.activation.apply_vector(isa, sums[ONE]);
+                let to = row.output.add((first + ONE) * walk.steps[1]);
+                if PART { isa.store_part_at(to, row.lanes, y) } else { isa.store_at(to, y) }
+            }
+        });
+    }
+}
+
+/// One row of output gradients against one group of taps, for one vector of channels.
+#[derive(Clone, Copy)]
+pub(super) struct GradRow<'a> {
+    pub(super) walk: &'a Walk,
+    /// The vector's first channel of column 0 of the source row.
+    pub(super) source: *const f32,
+    /// The source column of the first tap for output 0.
+    pub(super) column: isize,
+    /// The vector's first channel of the first output gradient.
+    pub(super) dy: *const f32,
+    /// Channels in the vector that exist.
+    pub(super) lanes: usize,
+}
+
+/// Independent sums of a tap, which hide the latency of an addition.
+pub(super) const CHAINS: usize = 4;
+
+/// Adds the products of a row to the sums of `KW` taps.
+///
+/// # Safety
+/// Source and gradient rows must be readable for the vector's channels; `KW` and `S` must be those of the walk (1 where loads are not shared).
+#[inline(always)]
+pub(super) unsafe fn grad_row<I: Isa, const KW: usize, const S: usize, const PART: bool>(
+    isa: I,
+    row: &GradRow,
+    mut sums: [[I::F32; KW]; CHAINS],
+) -> [[I::F32; KW]; CHAINS] {
+    let walk = row.walk;
+    let mut first = 0;
+    // SAFETY: the caller's promise.
+    unsafe {
+        while first + 8 <= walk.pixels {
+            sums = if walk.is_inside(first, 8) {
+                grad_strip::<I, 8, KW, S, false, PART>(isa, row, first, sums)
+            } else {
+                grad_strip::<I, 8, KW, S, true, PART>(isa, row, first, sums)
+            };
+            first += 8;
+        }
+        while first + 4 <= walk.pixels {
+            sums = grad_strip::<I, 4, KW, S, true, PART>(isa, row, first, sums);
+            first += 4;
+        }
+        while first < walk.pixels {
+            sums = grad_strip::<I, 1, KW, S, true, PART>(isa, row, first, sums);
+            first += 1;
+        }
+    }
+    sums
+}
+
+/// # Safety
+/// As [`grad_row`]; without `EDGE` all taps must lie inside the source row.
+#[inline(always)]
+unsafe fn grad_strip<I: Isa, const P: usize, const KW: usize, const S: usize, const EDGE: bool, const PART: bool>(
+    isa: I,
+    row: &GradRow,
+    first: usize,
+    mut sums: [[I::F32; KW]; CHAINS],
+) -> [[I::F32; KW]; CHAINS] {
+    let walk = row.walk;
+    // SAFETY: the caller's promise; columns outside the source row are not read.
+    unsafe {
+        let mut dy = [isa.zero(); P];
+        unrolled!(ONE in [0 1 2 3 4 5 6 7] {
+            if ONE < P {
+                dy[ONE] = load::<I, PART>(isa, row.dy.add((first + ONE) * walk.steps[1]), row.lanes);
+            }
+        });
+        let column = row.column + (first * walk.stride) as isize;
+        let from = row.source.wrapping_offset(column * walk.steps[0] as isize);
+        let columns = if KW == 1 { walk.stride } else { 1 };
+        unrolled!(IN in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16] {
+            if IN < (P - 1) * S + KW && (!EDGE || ((column + (IN * columns) as isize) as usize) < walk.width) {
+                let x = load::<I, PART>(isa, from.wrapping_add(IN * columns * walk.steps[0]), row.lanes);
+                unrolled!(TAP in [0 1 2 3 4] {
+                    if TAP < KW && IN >= TAP && (IN - TAP).is_multiple_of(S) && (IN - TAP) / S < P {
+                        let chain = (IN - TAP) / S % CHAINS;
+                        sums[chain][TAP] = isa.fma(x, dy[(IN - TAP) / S], sums[chain][TAP]);
+                    }
+                });
+            }
+        });
+    }
+    sums
+}
