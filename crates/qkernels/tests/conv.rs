@@ -2,6 +2,7 @@
 //! Which instruction set runs is the choice of `QUARTZ_ISA`.
 
 use proptest::prelude::*;
+use qkernels::conv::{Algorithm, Direction, Operands, explain, run_with};
 use qkernels::{Activation, Conv2dParams, conv2d, conv2d_input_grad, conv2d_weight_grad, naive, par};
 use qtensor::random::{Purpose, Stream, StreamKey};
 use qtensor::{DType, Result, Tensor};
@@ -119,7 +120,31 @@ fn check(case: &Case) -> Result<()> {
     )?;
     let dw = conv2d_weight_grad(&x, &dy, &case.w_shape(), p)?;
     let expected = naive::conv::conv2d_weight_grad(&x, &dy, &case.w_shape(), p)?;
-    assert_close("weight gradient", &dw, &expected, dy.numel() / case.y_shape()[1].max(1))
+    assert_close("weight gradient", &dw, &expected, dy.numel() / case.y_shape()[1].max(1))?;
+    check_candidates(case, [&x, &w, &dy])
+}
+
+/// Every algorithm that fits the shape, not only the chosen one. Winograd's larger errors have tests of their own.
+fn check_candidates(case: &Case, [x, w, dy]: [&Tensor; 3]) -> Result<()> {
+    let p = &case.params;
+    let taps = case.kernel[0] * case.kernel[1];
+    for explanation in explain(p, x.shape(), w.shape())? {
+        assert!(explanation.candidates.iter().any(|c| c.algorithm == explanation.choice));
+        let (expected, length) = match explanation.direction {
+            Direction::Forward => (naive::conv::conv2d(x, w, None, p, Activation::None)?, taps * case.depth[0]),
+            Direction::InputGrad => (naive::conv::conv2d_input_grad(dy, w, &case.x_shape(), p)?, taps * case.depth[1]),
+            Direction::WeightGrad => {
+                (naive::conv::conv2d_weight_grad(x, dy, &case.w_shape(), p)?, dy.numel() / case.y_shape()[1].max(1))
+            }
+        };
+        for candidate in explanation.candidates {
+            let found = run_with(candidate.algorithm, explanation.direction, Operands { x, w, dy }, p)?;
+            if candidate.algorithm != Algorithm::Winograd {
+                assert_close(candidate.algorithm.name(), &found, &expected, length)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn memory() -> impl Strategy<Value = Memory> {
@@ -215,6 +240,12 @@ fn agrees_with_loops_across_blocks() -> Result<()> {
         plain(17, [32, 48], 9, 3, 2, 1),
         plain(3, [130, 130], 17, 3, 1, 130),
         plain(2, [96, 64], 10, 3, 1, 2),
+        plain(2, [3, 20], 21, 5, 1, 1),
+        plain(3, [1, 24], 14, 5, 2, 1),
+        plain(5, [48, 24], 13, 1, 1, 1),
+        plain(3, [20, 20], 23, 5, 1, 20),
+        plain(2, [40, 40], 29, 3, 2, 40),
+        plain(2, [32, 32], 15, 7, 1, 32),
     ];
     cases.iter().try_for_each(check)
 }
@@ -259,6 +290,19 @@ fn a_small_example() -> Result<()> {
     let y = conv2d(&x?, &w?, None, &params, Activation::None)?;
     assert_eq!(y.dtype(), DType::F64);
     assert_eq!(y.to_vec::<f64>()?, [13.0, 20.0, 17.0, 18.0, 24.0, 18.0, -13.0, -20.0, -17.0]);
+    Ok(())
+}
+
+/// An algorithm that does not fit is refused with its name, not run.
+#[test]
+fn algorithms_that_do_not_fit_are_refused() -> Result<()> {
+    let case = plain(1, [8, 8], 6, 3, 2, 1);
+    let [x, w, dy] = case.arguments()?;
+    let operands = Operands { x: &x, w: &w, dy: &dy };
+    for algorithm in [Algorithm::Depthwise, Algorithm::Pointwise, Algorithm::Winograd] {
+        let error = run_with(algorithm, Direction::Forward, operands, &case.params).unwrap_err();
+        assert!(error.to_string().contains(algorithm.name()), "{error}");
+    }
     Ok(())
 }
 

@@ -236,6 +236,9 @@ pub(crate) struct Bench {
     /// Timed repetitions, of which the median counts
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) repeat: u32,
+    /// For each convolution: the algorithms that fit it, what each is estimated to cost, what it takes, and which is chosen, instead of the speeds
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Print JSON lines on stdout
     #[arg(long)]
     pub(crate) json: bool,

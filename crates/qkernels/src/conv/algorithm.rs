@@ -2,27 +2,64 @@
 //!
 //! Nothing here depends on the number of threads, so that results do not either.
 
-use super::Geometry;
 use super::plan::Plan;
-use super::winograd;
+use super::{Geometry, cost, grouped, thin_grad, winograd};
 use crate::isa::IsaId;
 
 /// Ways to compute a convolution or one of its gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Algorithm {
-    /// Textbook loops: nothing to compute, or degenerate sizes.
+pub enum Algorithm {
+    /// Textbook loops: nothing to compute, degenerate sizes, or f64.
     Loops,
     /// One filter a channel: vectors of channels, no sum over them.
     Depthwise,
-    /// A matrix product whose left operand is addressed in the image instead of being copied out of it.
-    ImplicitGemm,
+    /// Groups of 2, 4 or 8 channels: vectors of whole groups, a sum for each rotation of a group.
+    Grouped,
+    /// Implicit GEMM: a matrix product whose left operand is addressed in the image instead of being copied out of it.
+    Direct,
+    /// The input gradient where the input has few channels: kernel columns share the lanes of a vector with them.
+    ThinGrad,
+    /// A 1×1 convolution of stride 1 as one matrix product.
+    Pointwise,
     /// Tiles of 4×4 outputs of 3×3 kernels, with a quarter of the multiplications.
     Winograd,
 }
 
+/// What is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The output from input and weights.
+    Forward,
+    /// The gradient with respect to the input.
+    InputGrad,
+    /// The gradient with respect to the weights.
+    WeightGrad,
+}
+
 impl Algorithm {
-    /// For a shape.
-    pub(super) fn choose(g: &Geometry) -> Self {
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Loops => "loops",
+            Algorithm::Depthwise => "depthwise",
+            Algorithm::Grouped => "grouped",
+            Algorithm::Direct => "direct",
+            Algorithm::ThinGrad => "thin",
+            Algorithm::Pointwise => "1x1 as gemm",
+            Algorithm::Winograd => "winograd 4x4",
+        }
+    }
+
+    /// The cheapest for a shape, by [`cost::estimate`].
+    pub(super) fn choose(g: &Geometry, direction: Direction) -> Self {
+        let lanes = crate::isa::current().lanes();
+        let cost = |algorithm: &Algorithm| cost::estimate(*algorithm, g, direction, lanes);
+        let candidates = Self::candidates(g, direction);
+        candidates.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(Algorithm::Loops)
+    }
+
+    /// All that fit a shape, at least one.
+    pub(super) fn candidates(g: &Geometry, direction: Direction) -> Vec<Algorithm> {
         let sizes = [g.batch, g.channels, g.filters, g.input[0], g.input[1], g.out[0], g.out[1]];
         // An image that is almost all padding is not worth a copy that may not fit into memory.
         let span = |axis: usize| {
@@ -32,14 +69,29 @@ impl Algorithm {
         let pixels = (g.input[0] * g.input[1]).max(g.out[0] * g.out[1]);
         let is_padding = span(0).saturating_mul(span(1)) > pixels.saturating_mul(4).max(PADDED_PIXELS);
         if sizes.contains(&0) || is_padding {
-            Algorithm::Loops
-        } else if g.groups == g.channels && g.groups == g.filters && g.groups > 1 {
-            Algorithm::Depthwise
-        } else if g.winograd && winograd::pays(g) {
-            Algorithm::Winograd
-        } else {
-            Algorithm::ImplicitGemm
+            return vec![Algorithm::Loops];
         }
+        if g.groups == g.channels && g.groups == g.filters && g.groups > 1 {
+            return vec![Algorithm::Depthwise];
+        }
+        let is_pointwise = g.kernel == [1; 2] && g.stride == [1; 2] && g.padding == [0; 2] && g.groups == 1;
+        let lanes = crate::isa::current().lanes();
+        let is_thin =
+            g.groups == 1 && g.kernel[1] > 1 && (g.channels * g.kernel[1]).div_ceil(lanes) <= thin_grad::MOST_VECTORS;
+        let mut all = vec![Algorithm::Direct];
+        if is_thin && direction == Direction::InputGrad {
+            all.push(Algorithm::ThinGrad);
+        }
+        if g.groups > 1 && grouped::fits(g.channels / g.groups, g.filters / g.groups, lanes) {
+            all.push(Algorithm::Grouped);
+        }
+        if is_pointwise {
+            all.push(Algorithm::Pointwise);
+        }
+        if g.winograd && winograd::is_safe(g) {
+            all.push(Algorithm::Winograd);
+        }
+        all
     }
 }
 
@@ -173,7 +225,12 @@ pub(super) struct DepthwiseBlocks {
 impl DepthwiseBlocks {
     /// For a correlation with one channel a group.
     pub(super) fn of(plan: &Plan) -> DepthwiseBlocks {
-        let channels = even_piece(plan.groups, 256).next_multiple_of(16).min(plan.groups);
+        Self::of_channels(plan, plan.groups)
+    }
+
+    /// For a correlation with few channels a group, of that many in all.
+    pub(super) fn of_channels(plan: &Plan, channels: usize) -> DepthwiseBlocks {
+        let channels = even_piece(channels, 256).next_multiple_of(16).min(channels);
         let (height, row) = (plan.rows.longest(), plan.columns.longest());
         let pixels = (DEPTHWISE_VALUES / channels).max(1);
         let rows = even_piece(height, (pixels / row).max(1));

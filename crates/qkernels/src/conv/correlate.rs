@@ -40,22 +40,67 @@ impl Correlation<'_> {
         let bands = plan.batch.div_ceil(blocks.images) * row_bands;
         let lane_blocks = plan.channels.div_ceil(blocks.lanes);
         let panels = packed.buffer.memory::<f32>()?;
-        par::for_each(bands * lane_blocks, |task| {
-            let (band, lanes) = (task / lane_blocks, task % lane_blocks * blocks.lanes);
-            let (images, rows) = (band / row_bands * blocks.images, band % row_bands * blocks.rows);
-            isa::dispatch(Task {
+        let pieces = bands * lane_blocks;
+        // A task takes several bands where they are small, so that its preparations and its start are not a large part of it.
+        let at_once = pieces.div_ceil(MOST_TASKS);
+        par::for_each(pieces.div_ceil(at_once), |task| {
+            isa::dispatch(Tasks {
                 correlation: self,
                 blocks,
                 packed: &packed,
                 panels,
                 direct,
-                images: images..(images + blocks.images).min(plan.batch),
-                rows: rows..(rows + blocks.rows).min(plan.rows.longest()),
-                lanes: lanes..(lanes + blocks.lanes).min(plan.channels),
+                row_bands,
+                lane_blocks,
+                pieces: task * at_once..((task + 1) * at_once).min(pieces),
                 out,
             });
         });
         Ok(output)
+    }
+}
+
+/// Tasks that keep any number of threads busy.
+const MOST_TASKS: usize = 96;
+
+/// Consecutive pieces of the output, each a band of pixels and a block of lanes.
+struct Tasks<'a> {
+    correlation: &'a Correlation<'a>,
+    blocks: Blocks,
+    packed: &'a Packed,
+    panels: &'a [f32],
+    direct: bool,
+    row_bands: usize,
+    lane_blocks: usize,
+    pieces: Range<usize>,
+    out: SharedOut<f32>,
+}
+
+impl Kernel for Tasks<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Tasks { correlation, blocks, .. } = self;
+        let plan = &correlation.plan;
+        let mut scratch = Scratch::new();
+        let mut prepared = Vec::new();
+        for piece in self.pieces {
+            let (band, lanes) = (piece / self.lane_blocks, piece % self.lane_blocks * blocks.lanes);
+            let (images, rows) = (band / self.row_bands * blocks.images, band % self.row_bands * blocks.rows);
+            let task = Task {
+                correlation,
+                blocks,
+                packed: self.packed,
+                panels: self.panels,
+                direct: self.direct,
+                images: images..(images + blocks.images).min(plan.batch),
+                rows: rows..(rows + blocks.rows).min(plan.rows.longest()),
+                lanes: lanes..(lanes + blocks.lanes).min(plan.channels),
+                out: self.out,
+            };
+            task.run(isa, &mut scratch, &mut prepared);
+        }
     }
 }
 
@@ -72,6 +117,14 @@ struct Task<'a> {
     out: SharedOut<f32>,
 }
 
+/// The addresses of a phase, which bands of the same size share.
+struct Prepared {
+    /// Phase, images, rows of the phase, rows of the band, first source channel.
+    key: [usize; 5],
+    places: Vec<Place>,
+    chunks: Vec<Chunk>,
+}
+
 /// Values to sum, in pieces of which each keeps its part of a panel in cache.
 struct Chunk {
     runs: Vec<Run>,
@@ -79,14 +132,11 @@ struct Chunk {
     row: usize,
 }
 
-impl Kernel for Task<'_> {
-    type Output = ();
-
+impl Task<'_> {
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
+    fn run<I: Isa>(&self, isa: I, scratch: &mut Scratch, prepared: &mut Vec<Prepared>) {
         let plan = &self.correlation.plan;
         let source = self.correlation.source;
-        let mut scratch = Scratch::new();
         for group in 0..plan.groups {
             for first in (0..plan.source_channels).step_by(self.blocks.channels) {
                 let depth = self.blocks.channels.min(plan.source_channels - first);
@@ -111,9 +161,18 @@ impl Kernel for Task<'_> {
                     (staged.as_ptr(), steps)
                 };
                 for (phase, (rows, columns)) in plan.phases().enumerate() {
-                    let places = self.places([rows, columns], steps);
-                    let chunks = self.chunks([rows, columns], steps, first..first + depth);
-                    let block = Block { from, phase, group, places: &places, chunks: &chunks, first, depth };
+                    let rows_here = self.rows.start.min(rows.count)..self.rows.end.min(rows.count);
+                    let key = [phase, self.images.len(), rows_here.len(), self.rows.len(), first];
+                    let known = prepared.iter().position(|p| p.key == key).unwrap_or_else(|| {
+                        let places = self.places(columns, steps, rows_here.len());
+                        let chunks = self.chunks([rows, columns], steps, first..first + depth);
+                        prepared.push(Prepared { key, places, chunks });
+                        prepared.len() - 1
+                    });
+                    let Prepared { places, chunks, .. } = &prepared[known];
+                    let line = self.images.start * plan.rows.output + rows.first + rows_here.start * plan.rows.step;
+                    let output = (line * plan.columns.output + columns.first) * plan.channels * plan.groups;
+                    let block = Block { from, output, phase, group, places, chunks, first, depth };
                     // SAFETY: places and runs come from the band's own layout; tasks differ in their places or lanes.
                     unsafe { self.multiply(isa, &block) };
                 }
@@ -125,6 +184,8 @@ impl Kernel for Task<'_> {
 /// Everything that one phase sums over one block of source channels.
 struct Block<'a> {
     from: *const f32,
+    /// The first output pixel.
+    output: usize,
     phase: usize,
     group: usize,
     places: &'a [Place],
@@ -154,8 +215,8 @@ impl Task<'_> {
                 let ends = is_last && i + 1 == block.chunks.len();
                 let work = Strip {
                     source: block.from,
-                    // SAFETY: the first pixel of the output has this channel.
-                    output: unsafe { self.out.at(channel) },
+                    // SAFETY: the first pixel of the block has this channel.
+                    output: unsafe { self.out.at(block.output + channel) },
                     places: block.places,
                     runs: &chunk.runs,
                     panel: panel[chunk.row * vectors * I::LANES..].as_ptr(),
@@ -175,19 +236,18 @@ impl Task<'_> {
         }
     }
 
-    /// The output pixels of a phase in this task.
-    fn places(&self, [rows, columns]: [&AxisPhase; 2], steps: Steps) -> Vec<Place> {
+    /// The output pixels of `height` rows of a phase, from the first on.
+    fn places(&self, columns: &AxisPhase, steps: Steps, height: usize) -> Vec<Place> {
         let plan = &self.correlation.plan;
         let channels = plan.channels * plan.groups;
-        let rows_here = self.rows.start.min(rows.count)..self.rows.end.min(rows.count);
-        let mut places = Vec::with_capacity(self.images.len() * rows_here.len() * columns.count);
-        for (n, image) in self.images.clone().enumerate() {
-            for (i, row) in rows_here.clone().enumerate() {
+        let mut places = Vec::with_capacity(self.images.len() * height * columns.count);
+        for n in 0..self.images.len() {
+            for i in 0..height {
                 let source = n * steps.image + i * plan.rows.source_step * steps.row;
-                let line = (image * plan.rows.output + rows.first + row * plan.rows.step) * plan.columns.output;
+                let line = (n * plan.rows.output + i * plan.rows.step) * plan.columns.output;
                 places.extend((0..columns.count).map(|j| Place {
                     source: source + j * plan.columns.source_step * steps.pixel,
-                    output: (line + columns.first + j * plan.columns.step) * channels,
+                    output: (line + j * plan.columns.step) * channels,
                 }));
             }
         }

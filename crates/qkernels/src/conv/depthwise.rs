@@ -162,8 +162,21 @@ impl Kernel for Task<'_> {
                     }
                     let line = (image * plan.rows.output + rows.first + h * plan.rows.step) * plan.columns.output;
                     let to = (line + columns.first) * plan.groups + self.channels.start;
+                    let next = plan.rows.origin + ((h + 1) * plan.rows.source_step + plan.rows.reach) as isize - 1;
+                    let ahead = self
+                        .source
+                        .as_ptr()
+                        .wrapping_add(image * n_step + self.channels.start)
+                        .wrapping_offset(next * h_step as isize);
+                    let down = plan.rows.step * plan.columns.output * plan.groups;
                     for c in (0..depth).step_by(I::LANES) {
                         let work = Row {
+                            ahead: [
+                                ahead.wrapping_add(c),
+                                ahead.wrapping_add(c).wrapping_sub(h_step),
+                                // SAFETY: only an address.
+                                unsafe { self.out.at(0) }.cast_const().wrapping_add(to + c + down),
+                            ],
                             walk: &walk,
                             groups: &groups,
                             channel: c,

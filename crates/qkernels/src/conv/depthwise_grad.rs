@@ -143,6 +143,13 @@ impl Task<'_> {
         let (channel, depth) = (self.channels.start + taps.channel, self.channels.len());
         let ([n_step, _, h_step, _], [dy_n_step, _, dy_h_step, _]) = (self.x.1, self.dy.1);
         let mut sums = [[isa.zero(); KW]; CHAINS];
+        // The first pass over a band fetches the next one, in the order in which this one is read.
+        let is_first = taps.kernel_row == 0 && taps.group.column == taps.walk.columns[0];
+        let ahead = match (is_first, pixels.rows.len() == plan.rows.output) {
+            (false, _) => [0; 2],
+            (true, true) => [pixels.images.len() * n_step, pixels.images.len() * dy_n_step],
+            (true, false) => [pixels.rows.len() * plan.rows.source_step * h_step, pixels.rows.len() * dy_h_step],
+        };
         for n in pixels.images.clone() {
             for h in pixels.rows.clone() {
                 let offset = plan.rows.phases[0].taps[taps.kernel_row].offset;
@@ -156,6 +163,7 @@ impl Task<'_> {
                     column: taps.group.column,
                     dy: self.dy.0[n * dy_n_step + h * dy_h_step + channel..].as_ptr(),
                     lanes: taps.lanes,
+                    ahead,
                 };
                 // SAFETY: both rows exist; columns are checked or inside.
                 sums = unsafe { grad_row::<I, KW, S, PART>(isa, &row, sums) };

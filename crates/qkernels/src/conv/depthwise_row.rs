@@ -58,6 +58,8 @@ pub(super) struct Row<'a> {
     /// The vector's first channel, or null.
     pub(super) bias: *const f32,
     pub(super) activation: Activation,
+    /// The vector's first channel of rows that the next output row reads and writes, or any address: column 0 of two source rows, and the first output pixel.
+    pub(super) ahead: [*const f32; 3],
 }
 
 /// Calls `$strip::<I, P, KW, S, EDGE, PART>` for consecutive strips of `$walk`, in the sizes that exist.
@@ -107,6 +109,15 @@ pub(super) fn shares_loads(taps: usize, stride: usize) -> bool {
     matches!((taps, stride), (2 | 3 | 5, 1) | (3, 2))
 }
 
+/// The output pixel of a strip that meets source pixel `input` of the strip under a tap; none of the strip where it is large.
+#[inline(always)]
+const fn pixel_of(input: usize, tap: usize, stride: usize) -> usize {
+    match input.checked_sub(tap) {
+        Some(distance) if distance.is_multiple_of(stride) => distance / stride,
+        _ => usize::MAX,
+    }
+}
+
 /// Computes the row.
 ///
 /// # Safety
@@ -135,6 +146,15 @@ unsafe fn strip<I: Isa, const P: usize, const KW: usize, const S: usize, const E
     let walk = row.walk;
     // SAFETY: the caller's promise; columns outside the source row are not read.
     unsafe {
+        for i in 0..P * S {
+            isa.prefetch(row.ahead[0].wrapping_add((first * S + i) * walk.steps[0]));
+            if S == 2 {
+                isa.prefetch(row.ahead[1].wrapping_add((first * S + i) * walk.steps[0]));
+            }
+        }
+        for i in 0..P {
+            isa.prefetch(row.ahead[2].wrapping_add((first + i) * walk.steps[1]));
+        }
         let start = if row.bias.is_null() { isa.zero() } else { load::<I, PART>(isa, row.bias, row.lanes) };
         let mut sums = [start; P];
         for group in row.groups {
@@ -150,8 +170,9 @@ unsafe fn strip<I: Isa, const P: usize, const KW: usize, const S: usize, const E
                 if IN < (P - 1) * S + KW && (!EDGE || ((column + (IN * columns) as isize) as usize) < walk.width) {
                     let x = load::<I, PART>(isa, from.wrapping_add(IN * columns * walk.steps[0]), row.lanes);
                     unrolled!(TAP in [0 1 2 3 4] {
-                        if TAP < KW && IN >= TAP && (IN - TAP).is_multiple_of(S) && (IN - TAP) / S < P {
-                            sums[(IN - TAP) / S] = isa.fma(x, weights[TAP], sums[(IN - TAP) / S]);
+                        let pixel = pixel_of(IN, TAP, S);
+                        if TAP < KW && pixel < P {
+                            sums[pixel] = isa.fma(x, weights[TAP], sums[pixel]);
                         }
                     });
                 }
@@ -179,6 +200,8 @@ pub(super) struct GradRow<'a> {
     pub(super) dy: *const f32,
     /// Channels in the vector that exist.
     pub(super) lanes: usize,
+    /// Elements from a source row and from a gradient row to those of the next band, to be fetched ahead; 0 where that is done.
+    pub(super) ahead: [usize; 2],
 }
 
 /// Independent sums of a tap, which hide the latency of an addition.
@@ -230,6 +253,14 @@ unsafe fn grad_strip<I: Isa, const P: usize, const KW: usize, const S: usize, co
     let walk = row.walk;
     // SAFETY: the caller's promise; columns outside the source row are not read.
     unsafe {
+        if row.ahead != [0; 2] {
+            for i in 0..P * S {
+                isa.prefetch(row.source.wrapping_add(row.ahead[0] + (first * S + i) * walk.steps[0]));
+            }
+            for i in 0..P {
+                isa.prefetch(row.dy.wrapping_add(row.ahead[1] + (first + i) * walk.steps[1]));
+            }
+        }
         let mut dy = [isa.zero(); P];
         unrolled!(ONE in [0 1 2 3 4 5 6 7] {
             if ONE < P {
@@ -243,9 +274,9 @@ unsafe fn grad_strip<I: Isa, const P: usize, const KW: usize, const S: usize, co
             if IN < (P - 1) * S + KW && (!EDGE || ((column + (IN * columns) as isize) as usize) < walk.width) {
                 let x = load::<I, PART>(isa, from.wrapping_add(IN * columns * walk.steps[0]), row.lanes);
                 unrolled!(TAP in [0 1 2 3 4] {
-                    if TAP < KW && IN >= TAP && (IN - TAP).is_multiple_of(S) && (IN - TAP) / S < P {
-                        let chain = (IN - TAP) / S % CHAINS;
-                        sums[chain][TAP] = isa.fma(x, dy[(IN - TAP) / S], sums[chain][TAP]);
+                    let pixel = pixel_of(IN, TAP, S);
+                    if TAP < KW && pixel < P {
+                        sums[pixel % CHAINS][TAP] = isa.fma(x, dy[pixel], sums[pixel % CHAINS][TAP]);
                     }
                 });
             }

@@ -87,6 +87,16 @@ impl Geometry {
         Self::new(op, x.shape(), w.shape(), params)
     }
 
+    /// `[N, C, H, W]`
+    pub(crate) fn input_shape(&self) -> [usize; 4] {
+        [self.batch, self.channels, self.input[0], self.input[1]]
+    }
+
+    /// `[O, C/groups, KH, KW]`
+    pub(crate) fn weights_shape(&self) -> [usize; 4] {
+        [self.filters, self.channels / self.groups, self.kernel[0], self.kernel[1]]
+    }
+
     /// `[N, O, OH, OW]`
     pub(crate) fn output_shape(&self) -> [usize; 4] {
         [self.batch, self.filters, self.out[0], self.out[1]]

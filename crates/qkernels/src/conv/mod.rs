@@ -8,15 +8,21 @@
 
 mod algorithm;
 mod correlate;
+mod cost;
 mod depthwise;
 mod depthwise_grad;
 mod depthwise_row;
+mod explain;
 mod geometry;
+mod grouped;
+mod grouped_grad;
 mod outer;
 mod plan;
+mod pointwise;
 pub mod shapes;
 mod stacked;
 mod stage;
+mod thin_grad;
 mod tile;
 mod unroll;
 mod weight_grad;
@@ -24,11 +30,13 @@ mod weights;
 mod winograd;
 
 use crate::{Activation, isa, naive};
-use algorithm::Algorithm;
+pub use algorithm::{Algorithm, Direction};
 use correlate::Correlation;
 use depthwise::Depthwise;
+pub use explain::{Candidate, Explanation, Operands, explain, run_with};
 pub(crate) use geometry::Geometry;
 use geometry::check_float;
+use grouped::Grouped;
 use plan::Plan;
 use qtensor::{DType, Error, Result, Tensor};
 pub use stacked::{
@@ -72,32 +80,8 @@ pub fn conv2d(
     let op = "conv2d";
     let geometry = Geometry::of_forward(op, x, w, params)?;
     let values = bias_values(op, x, bias, geometry.filters)?;
-    match algorithm(&geometry, x.dtype()) {
-        Algorithm::Depthwise => Depthwise {
-            plan: Plan::forward(&geometry),
-            source: x,
-            weights: w,
-            bias: values.as_ref().map(Tensor::as_slice::<f32>).transpose()?,
-            activation,
-        }
-        .run(),
-        Algorithm::ImplicitGemm => Correlation {
-            plan: Plan::forward(&geometry),
-            source: Images::new(x)?,
-            weights: Weights::forward(w, &geometry)?,
-            bias: values.as_ref().map(Tensor::as_slice::<f32>).transpose()?,
-            activation,
-        }
-        .run(),
-        Algorithm::Winograd => {
-            let bias = values.as_ref().map(Tensor::as_slice::<f32>).transpose()?;
-            Ok(winograd::forward(&geometry, x, &[(w, bias)], activation, false, isa::current())?.swap_remove(0))
-        }
-        Algorithm::Loops => {
-            let y = naive::conv::conv2d(x, w, bias, params, activation)?;
-            Ok(y.to_dtype(x.dtype())?.to_channels_last())
-        }
-    }
+    let algorithm = algorithm(&geometry, Direction::Forward, x.dtype());
+    forward_by(algorithm, &geometry, &Forward { x, w, bias: values.as_ref(), params, activation })
 }
 
 /// A bias of the right shape and type, contiguous.
@@ -120,29 +104,8 @@ pub fn conv2d_input_grad(dy: &Tensor, w: &Tensor, x_shape: &[usize], params: &Co
     check_float(op, dy, w)?;
     let geometry = Geometry::new(op, x_shape, w.shape(), params)?;
     geometry.check_output(op, dy)?;
-    match algorithm(&geometry, dy.dtype()) {
-        Algorithm::Depthwise => Depthwise {
-            plan: Plan::input_grad(&geometry),
-            source: dy,
-            weights: w,
-            bias: None,
-            activation: Activation::None,
-        }
-        .run(),
-        Algorithm::ImplicitGemm => Correlation {
-            plan: Plan::input_grad(&geometry),
-            source: Images::new(dy)?,
-            weights: Weights::input_grad(w, &geometry)?,
-            bias: None,
-            activation: Activation::None,
-        }
-        .run(),
-        Algorithm::Winograd => winograd::input_grad(&geometry, &[(dy, w)], isa::current()),
-        Algorithm::Loops => {
-            let dx = naive::conv::conv2d_input_grad(dy, w, x_shape, params)?;
-            Ok(dx.to_dtype(dy.dtype())?.to_channels_last())
-        }
-    }
+    let algorithm = algorithm(&geometry, Direction::InputGrad, dy.dtype());
+    input_grad_by(algorithm, &geometry, [dy, w], params)
 }
 
 /// The gradient of a loss with respect to `w` of `y = conv2d(x, w)`, from the gradient `dy` with respect to `y`; row-major, of shape `w_shape`.
@@ -154,15 +117,105 @@ pub fn conv2d_weight_grad(x: &Tensor, dy: &Tensor, w_shape: &[usize], params: &C
     check_float(op, x, dy)?;
     let geometry = Geometry::new(op, x.shape(), w_shape, params)?;
     geometry.check_output(op, dy)?;
-    match algorithm(&geometry, x.dtype()) {
-        Algorithm::Depthwise => depthwise_grad::weight_grad(x, dy, &geometry),
-        Algorithm::ImplicitGemm => weight_grad::weight_grad(x, dy, &geometry),
-        Algorithm::Winograd => Ok(winograd::weight_grad(&geometry, x, &[dy], isa::current())?.swap_remove(0)),
-        Algorithm::Loops => naive::conv::conv2d_weight_grad(x, dy, w_shape, params)?.to_dtype(x.dtype()),
-    }
+    let algorithm = algorithm(&geometry, Direction::WeightGrad, x.dtype());
+    weight_grad_by(algorithm, &geometry, [x, dy], params)
 }
 
 /// The algorithm for a shape; f64 has no kernels.
-fn algorithm(geometry: &Geometry, dtype: DType) -> Algorithm {
-    if dtype == DType::F32 { Algorithm::choose(geometry) } else { Algorithm::Loops }
+fn algorithm(geometry: &Geometry, direction: Direction, dtype: DType) -> Algorithm {
+    if dtype == DType::F32 { Algorithm::choose(geometry, direction) } else { Algorithm::Loops }
+}
+
+/// The arguments of a forward pass, checked.
+struct Forward<'a> {
+    x: &'a Tensor,
+    w: &'a Tensor,
+    /// Contiguous.
+    bias: Option<&'a Tensor>,
+    params: &'a Conv2dParams,
+    activation: Activation,
+}
+
+/// The forward pass by an algorithm that fits the geometry.
+fn forward_by(algorithm: Algorithm, geometry: &Geometry, call: &Forward) -> Result<Tensor> {
+    let &Forward { x, w, bias, params, activation } = call;
+    let slice = || bias.map(Tensor::as_slice::<f32>).transpose();
+    match algorithm {
+        Algorithm::Depthwise => {
+            Depthwise { plan: Plan::forward(geometry), source: x, weights: w, bias: slice()?, activation }.run()
+        }
+        Algorithm::Grouped => {
+            let weights = Weights::forward(w, geometry)?;
+            Grouped { plan: Plan::forward(geometry), source: x, weights, bias: slice()?, activation }.run()
+        }
+        Algorithm::Direct | Algorithm::ThinGrad => Correlation {
+            plan: Plan::forward(geometry),
+            source: Images::new(x)?,
+            weights: Weights::forward(w, geometry)?,
+            bias: slice()?,
+            activation,
+        }
+        .run(),
+        Algorithm::Pointwise => pointwise::forward(x, w, bias, activation, geometry),
+        Algorithm::Winograd => {
+            Ok(winograd::forward(geometry, x, &[(w, slice()?)], activation, false, isa::current())?.swap_remove(0))
+        }
+        Algorithm::Loops => {
+            let y = naive::conv::conv2d(x, w, bias, params, activation)?;
+            Ok(y.to_dtype(x.dtype())?.to_channels_last())
+        }
+    }
+}
+
+/// The input gradient by an algorithm that fits the geometry.
+fn input_grad_by(
+    algorithm: Algorithm,
+    geometry: &Geometry,
+    [dy, w]: [&Tensor; 2],
+    params: &Conv2dParams,
+) -> Result<Tensor> {
+    let (bias, activation) = (None, Activation::None);
+    match algorithm {
+        Algorithm::Depthwise => {
+            Depthwise { plan: Plan::input_grad(geometry), source: dy, weights: w, bias, activation }.run()
+        }
+        Algorithm::Grouped => {
+            let weights = Weights::input_grad(w, geometry)?;
+            Grouped { plan: Plan::input_grad(geometry), source: dy, weights, bias, activation }.run()
+        }
+        Algorithm::Direct => Correlation {
+            plan: Plan::input_grad(geometry),
+            source: Images::new(dy)?,
+            weights: Weights::input_grad(w, geometry)?,
+            bias,
+            activation,
+        }
+        .run(),
+        Algorithm::ThinGrad => thin_grad::input_grad(dy, w, geometry),
+        Algorithm::Pointwise => pointwise::input_grad(dy, w, geometry),
+        Algorithm::Winograd => winograd::input_grad(geometry, &[(dy, w)], isa::current()),
+        Algorithm::Loops => {
+            let dx = naive::conv::conv2d_input_grad(dy, w, &geometry.input_shape(), params)?;
+            Ok(dx.to_dtype(dy.dtype())?.to_channels_last())
+        }
+    }
+}
+
+/// The weight gradient by an algorithm that fits the geometry.
+fn weight_grad_by(
+    algorithm: Algorithm,
+    geometry: &Geometry,
+    [x, dy]: [&Tensor; 2],
+    params: &Conv2dParams,
+) -> Result<Tensor> {
+    match algorithm {
+        Algorithm::Depthwise => depthwise_grad::weight_grad(x, dy, geometry),
+        Algorithm::Grouped => grouped_grad::weight_grad(x, dy, geometry),
+        Algorithm::Direct | Algorithm::ThinGrad => weight_grad::weight_grad(x, dy, geometry),
+        Algorithm::Winograd => Ok(winograd::weight_grad(geometry, x, &[dy], isa::current())?.swap_remove(0)),
+        Algorithm::Pointwise => pointwise::weight_grad(x, dy, geometry),
+        Algorithm::Loops => {
+            naive::conv::conv2d_weight_grad(x, dy, &geometry.weights_shape(), params)?.to_dtype(x.dtype())
+        }
+    }
 }

@@ -142,18 +142,18 @@ unsafe fn tile<I: Isa, const R: usize, const V: usize, const PART: bool>(isa: I,
         let mut sums = [[isa.zero(); V]; R];
         if work.resume {
             unrolled!(ROW < R {
-                for v in 0..V {
-                    sums[ROW][v] = load::<I, PART>(isa, at(ROW, v), corner.last);
+                for (v, sum) in sums[ROW].iter_mut().enumerate() {
+                    *sum = load::<I, PART>(isa, at(ROW, v), corner.last);
                 }
             });
         }
         let sums = accumulate::<I, R, V, PART>(isa, work, corner, sums);
         unrolled!(ROW < R {
-            for v in 0..V {
+            for (v, sum) in sums[ROW].iter().enumerate() {
                 if PART {
-                    isa.store_part_at(at(ROW, v), corner.last, sums[ROW][v]);
+                    isa.store_part_at(at(ROW, v), corner.last, *sum);
                 } else {
-                    isa.store_at(at(ROW, v), sums[ROW][v]);
+                    isa.store_at(at(ROW, v), *sum);
                 }
             }
         });
@@ -186,8 +186,8 @@ unsafe fn accumulate<I: Isa, const R: usize, const V: usize, const PART: bool>(
                     }
                     unrolled!(ROW < R {
                         let x = isa.splat(*rows.add(ROW));
-                        for v in 0..V {
-                            sums[ROW][v] = isa.fma(x, vectors[v], sums[ROW][v]);
+                        for (sum, vector) in sums[ROW].iter_mut().zip(&vectors) {
+                            *sum = isa.fma(x, *vector, *sum);
                         }
                     });
                     rows = rows.wrapping_add(row_steps.pixel);

@@ -3,7 +3,7 @@
 //! Where Winograd's algorithm pays, the input is transformed once for all of them, their input gradients are added before the transform back, and the weight
 //! gradients share the transform of the input. Other convolutions run one after the other.
 
-use super::algorithm::Algorithm;
+use super::algorithm::{Algorithm, Direction};
 use super::geometry::check_float;
 use super::{Conv2dParams, Geometry, algorithm, bias_values, conv2d, conv2d_input_grad, conv2d_weight_grad, winograd};
 use crate::elementwise::add_assign;
@@ -66,7 +66,7 @@ fn of_forward<'a>(x: &Tensor, projections: &'a [Projection], params: &Conv2dPara
     for projection in projections {
         check_float(op, x, projection.w)?;
     }
-    let is_winograd = algorithm(&geometry, x.dtype()) == Algorithm::Winograd;
+    let is_winograd = algorithm(&geometry, Direction::Forward, x.dtype()) == Algorithm::Winograd;
     Ok(is_winograd.then_some(Stack { geometry, projections }))
 }
 
@@ -101,7 +101,7 @@ pub fn conv2d_stacked_input_grad(
         check_float(op, first.0, w)?;
         geometry.check_output(op, dy)?;
     }
-    if algorithm(&geometry, w.dtype()) == Algorithm::Winograd {
+    if algorithm(&geometry, Direction::InputGrad, w.dtype()) == Algorithm::Winograd {
         return winograd::input_grad(&geometry, outputs, isa::current());
     }
     let mut sum = conv2d_input_grad(first.0, first.1, x_shape, params)?;
@@ -127,7 +127,7 @@ pub fn conv2d_stacked_weight_grad(
         check_float(op, x, dy)?;
         geometry.check_output(op, dy)?;
     }
-    if !dys.is_empty() && algorithm(&geometry, x.dtype()) == Algorithm::Winograd {
+    if !dys.is_empty() && algorithm(&geometry, Direction::WeightGrad, x.dtype()) == Algorithm::Winograd {
         return winograd::weight_grad(&geometry, x, dys, isa::current());
     }
     dys.iter().map(|dy| conv2d_weight_grad(x, dy, w_shape, params)).collect()

@@ -86,20 +86,25 @@ unsafe fn tile<I: Isa, const R: usize, const V: usize>(isa: I, s: &Strip, places
     // SAFETY: all addresses below lie where the caller of `strip` promised.
     unsafe {
         let mut sums = [[isa.zero(); V]; R];
-        if s.resume {
-            if s.lanes == V * I::LANES {
-                unrolled!(ROW < R {
-                    for v in 0..V {
-                        sums[ROW][v] = isa.load_at(s.output.add(places[ROW].output + v * I::LANES));
-                    }
-                });
-            } else {
-                unrolled!(ROW < R {
-                    for v in 0..V {
-                        sums[ROW][v] = load(isa, s.output.add(places[ROW].output), v, s.lanes);
-                    }
-                });
+        if !s.resume {
+            // Stores wait for their lines; these arrive during the sums.
+            for place in places {
+                for v in 0..V {
+                    isa.prefetch(s.output.wrapping_add(place.output + v * I::LANES));
+                }
             }
+        } else if s.lanes == V * I::LANES {
+            unrolled!(ROW < R {
+                for (v, sum) in sums[ROW].iter_mut().enumerate() {
+                    *sum = isa.load_at(s.output.add(places[ROW].output + v * I::LANES));
+                }
+            });
+        } else {
+            unrolled!(ROW < R {
+                for (v, sum) in sums[ROW].iter_mut().enumerate() {
+                    *sum = load(isa, s.output.add(places[ROW].output), v, s.lanes);
+                }
+            });
         }
         let mut sums = accumulate(isa, s, places, sums);
         let finish = s.finish.unwrap_or(Finish { bias: std::ptr::null(), activation: Activation::None });
@@ -113,17 +118,15 @@ unsafe fn tile<I: Isa, const R: usize, const V: usize>(isa: I, s: &Strip, places
         }
         if s.lanes == V * I::LANES && finish.activation == Activation::None {
             unrolled!(ROW < R {
-                for v in 0..V {
-                    isa.store_at(s.output.add(places[ROW].output + v * I::LANES), sums[ROW][v]);
+                for (v, sum) in sums[ROW].iter().enumerate() {
+                    isa.store_at(s.output.add(places[ROW].output + v * I::LANES), *sum);
                 }
             });
         } else {
             // A copy in memory, which a loop may index without forcing the sums out of their registers above.
             let mut stored = [[isa.zero(); V]; R];
             unrolled!(ROW < R {
-                for v in 0..V {
-                    stored[ROW][v] = sums[ROW][v];
-                }
+                stored[ROW] = sums[ROW];
             });
             for (sums, place) in stored.iter().zip(places) {
                 for (v, sum) in sums.iter().enumerate() {
@@ -177,8 +180,8 @@ unsafe fn accumulate<I: Isa, const R: usize, const V: usize>(
                 panel = panel.add(V * I::LANES);
                 unrolled!(ROW < R {
                     let x = isa.splat(*from[ROW].add(k));
-                    for v in 0..V {
-                        sums[ROW][v] = isa.fma(x, weights[v], sums[ROW][v]);
+                    for (sum, weights) in sums[ROW].iter_mut().zip(&weights) {
+                        *sum = isa.fma(x, *weights, *sum);
                     }
                 });
                 k += 1;

@@ -43,6 +43,14 @@ impl<'a> Weights<'a> {
     }
 }
 
+impl Weights<'_> {
+    /// The weight of a group from channel `sum` to channel `lane`.
+    pub(super) fn at(&self, group: usize, lane: usize, sum: usize, [row, column]: [usize; 2]) -> f32 {
+        let place = group * self.group + lane * self.lane + sum * self.sum + row * self.tap[0] + column * self.tap[1];
+        self.buffer[self.offset + place]
+    }
+}
+
 /// All panels of all groups and phases in one buffer.
 pub(super) struct Packed {
     pub(super) buffer: Tensor,

@@ -94,7 +94,7 @@ pub(crate) fn run(arguments: &Bench) -> Result<(), Failure> {
         let shapes = &arguments.shapes;
         match benchmark {
             Benchmark::Gemm => gemm::run(&bencher, &of_length::<3>(shapes))?,
-            Benchmark::Conv => conv::run(&bencher, &of_length::<8>(shapes))?,
+            Benchmark::Conv => conv::run(&bencher, &of_length::<8>(shapes), arguments.explain)?,
             Benchmark::Linear => linear::run(&bencher, &of_length::<3>(shapes))?,
             Benchmark::Infer => steps::infer(&bencher, arguments)?,
             Benchmark::Train => steps::train(&bencher, arguments)?,

@@ -115,16 +115,10 @@ pub(super) fn weight_grad(g: &Geometry, x: &Tensor, grads: &[&Tensor], isa: IsaI
     .run(isa)
 }
 
-/// Whether it is faster than the direct algorithm. A number of an image that is not finite spoils all of the tiles that it takes part in, and rounding errors
+/// Whether the convolution may be computed so. A number of an image that is not finite spoils all of the tiles that it takes part in, and rounding errors
 /// are relative to a tile's largest numbers, so images of few channels, which are what is read from outside, are left to the direct algorithm.
-pub(super) fn pays(g: &Geometry) -> bool {
-    is_possible(g) && g.channels.min(g.filters) >= 8 && cost(g) < 0.8 * direct_cost(g)
-}
-
-/// Multiply-adds of the direct algorithm on vectors of 16 lanes.
-fn direct_cost(g: &Geometry) -> f64 {
-    let lanes = g.filters.next_multiple_of(16);
-    (g.batch * g.out[0] * g.out[1]) as f64 * (9 * g.channels * lanes) as f64
+pub(super) fn is_safe(g: &Geometry) -> bool {
+    is_possible(g) && g.channels.min(g.filters) >= 8
 }
 
 /// What the algorithm costs, as multiply-adds at the same speed. Counted for AVX-512: a vector of 16 channels of a tile takes about 80 cycles to transform and
