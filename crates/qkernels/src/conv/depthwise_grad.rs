@@ -3,7 +3,7 @@
 use super::Geometry;
 use super::algorithm::DepthwiseBlocks;
 use super::depthwise::{Neighbours, channels_innermost, neighbours, view, walk};
-use super::depthwise_row::{CHAINS, GradRow, Walk, grad_row};
+use super::depthwise_row::{GradRow, Walk, grad_row};
 use super::plan::Plan;
 use crate::isa::{self, Isa, Kernel};
 use crate::par;
@@ -71,13 +71,14 @@ impl Kernel for Task<'_> {
                 images: n..(n + self.blocks.images).min(plan.batch),
                 rows: h..(h + self.blocks.rows).min(plan.rows.output),
             };
-            for c in (0..depth).step_by(I::LANES) {
-                let lanes = I::LANES.min(depth - c);
-                for kernel_row in 0..self.kernel[0] {
-                    for group in &groups {
-                        let taps = Taps { walk: &walk, group, kernel_row, channel: c, lanes };
-                        // SAFETY: the walk was made for these groups, whose kernel columns exist.
-                        unsafe { self.add_group(isa, &taps, &pixels, &mut result) };
+            for n in pixels.images {
+                for h in pixels.rows.clone() {
+                    for c in (0..depth).step_by(I::LANES) {
+                        for group in &groups {
+                            let taps = Taps { walk: &walk, group, channel: c, lanes: I::LANES.min(depth - c) };
+                            // SAFETY: the walk was made for these groups, whose kernel columns exist.
+                            unsafe { self.add_group(isa, &taps, [n, h], &mut result) };
+                        }
                     }
                 }
             }
@@ -92,31 +93,30 @@ struct Pixels {
     rows: Range<usize>,
 }
 
-/// Neighbouring taps of one kernel row and a vector of channels.
+/// Neighbouring taps of all kernel rows and a vector of channels.
 struct Taps<'a> {
     walk: &'a Walk,
     group: &'a Neighbours,
-    kernel_row: usize,
     /// The first channel within the task.
     channel: usize,
     lanes: usize,
 }
 
 impl Task<'_> {
-    /// Adds the sums over the pixels to `result`.
+    /// Adds the products of one row of output gradients to `result`.
     ///
     /// # Safety
     /// The taps must be those of the task's plan.
     #[inline(always)]
-    unsafe fn add_group<I: Isa>(&self, isa: I, taps: &Taps, pixels: &Pixels, result: &mut [f32]) {
+    unsafe fn add_group<I: Isa>(&self, isa: I, taps: &Taps, pixel_row: [usize; 2], result: &mut [f32]) {
         macro_rules! case {
             ($kw:literal, $s:literal) => {
                 if taps.lanes == I::LANES {
                     // SAFETY: the caller's promise.
-                    unsafe { self.add_taps::<I, $kw, $s, false>(isa, taps, pixels, result) }
+                    unsafe { self.add_taps::<I, $kw, $s, false>(isa, taps, pixel_row, result) }
                 } else {
                     // SAFETY: the caller's promise.
-                    unsafe { self.add_taps::<I, $kw, $s, true>(isa, taps, pixels, result) }
+                    unsafe { self.add_taps::<I, $kw, $s, true>(isa, taps, pixel_row, result) }
                 }
             };
         }
@@ -136,45 +136,73 @@ impl Task<'_> {
         &self,
         isa: I,
         taps: &Taps,
-        pixels: &Pixels,
+        [n, h]: [usize; 2],
         result: &mut [f32],
     ) {
-        let plan = self.plan;
-        let (channel, depth) = (self.channels.start + taps.channel, self.channels.len());
-        let ([n_step, _, h_step, _], [dy_n_step, _, dy_h_step, _]) = (self.x.1, self.dy.1);
-        let mut sums = [[isa.zero(); KW]; CHAINS];
-        // The first pass over a band fetches the next one, in the order in which this one is read.
-        let is_first = taps.kernel_row == 0 && taps.group.column == taps.walk.columns[0];
-        let ahead = match (is_first, pixels.rows.len() == plan.rows.output) {
-            (false, _) => [0; 2],
-            (true, true) => [pixels.images.len() * n_step, pixels.images.len() * dy_n_step],
-            (true, false) => [pixels.rows.len() * plan.rows.source_step * h_step, pixels.rows.len() * dy_h_step],
+        let rows = &self.plan.rows;
+        // Kernel rows whose source row exists are neighbours.
+        let source_row = |k: usize| {
+            let row = rows.origin + (h * rows.source_step + rows.phases[0].taps[k].offset) as isize;
+            usize::try_from(row).ok().filter(|row| *row < rows.source)
         };
-        for n in pixels.images.clone() {
-            for h in pixels.rows.clone() {
-                let offset = plan.rows.phases[0].taps[taps.kernel_row].offset;
-                let row = plan.rows.origin + (h * plan.rows.source_step + offset) as isize;
-                if row < 0 || row as usize >= plan.rows.source {
-                    continue;
+        let mut k = 0;
+        while k < self.kernel[0] {
+            let Some(row) = source_row(k) else {
+                k += 1;
+                continue;
+            };
+            // Three kernel rows at once read the gradients once, and have sums enough to hide the latency of an addition.
+            let three = k + 2 < self.kernel[0] && source_row(k + 2).is_some();
+            // SAFETY: the rows exist.
+            unsafe {
+                if three {
+                    self.add_rows::<I, 3, KW, S, PART>(isa, taps, [n, h, k, row], result);
+                    k += 3;
+                } else {
+                    self.add_rows::<I, 1, KW, S, PART>(isa, taps, [n, h, k, row], result);
+                    k += 1;
                 }
-                let row = GradRow {
-                    walk: taps.walk,
-                    source: self.x.0[n * n_step + row as usize * h_step + channel..].as_ptr(),
-                    column: taps.group.column,
-                    dy: self.dy.0[n * dy_n_step + h * dy_h_step + channel..].as_ptr(),
-                    lanes: taps.lanes,
-                    ahead,
-                };
-                // SAFETY: both rows exist; columns are checked or inside.
-                sums = unsafe { grad_row::<I, KW, S, PART>(isa, &row, sums) };
             }
         }
-        let [a, b, c, d] = sums;
-        for (tap, kernel_column) in taps.group.kernel.iter().take(KW).enumerate() {
-            let sum = isa.add(isa.add(a[tap], b[tap]), isa.add(c[tap], d[tap]));
-            let at = (taps.kernel_row * self.kernel[1] + kernel_column) * depth + taps.channel;
-            let to = &mut result[at..at + taps.lanes];
-            isa.store_part(to, isa.add(isa.load_part(to), sum));
+    }
+
+    /// Adds the products of one row of output gradients with the source rows of `KH` kernel rows, from kernel row `k` and source row `row` on.
+    ///
+    /// # Safety
+    /// These rows must exist; else as [`add_taps`](Self::add_taps).
+    #[inline(always)]
+    unsafe fn add_rows<I: Isa, const KH: usize, const KW: usize, const S: usize, const PART: bool>(
+        &self,
+        isa: I,
+        taps: &Taps,
+        [n, h, k, row]: [usize; 4],
+        result: &mut [f32],
+    ) {
+        let (channel, depth) = (self.channels.start + taps.channel, self.channels.len());
+        let ([n_step, _, h_step, _], [dy_n_step, _, dy_h_step, _]) = (self.x.1, self.dy.1);
+        let dilation = self.plan.rows.phases[0].taps.get(1).map_or(0, |tap| tap.offset);
+        let source = |i: usize| self.x.0[n * n_step + (row + i * dilation) * h_step + channel..].as_ptr();
+        let is_last = k + KH == self.kernel[0] && taps.group.column == taps.walk.columns[0];
+        let work = GradRow {
+            walk: taps.walk,
+            sources: std::array::from_fn(source),
+            column: taps.group.column,
+            dy: self.dy.0[n * dy_n_step + h * dy_h_step + channel..].as_ptr(),
+            lanes: taps.lanes,
+            ahead: if is_last { [self.plan.rows.source_step * h_step, dy_h_step] } else { [0; 2] },
+        };
+        // SAFETY: the rows exist; columns are checked or inside.
+        let sums = unsafe { grad_row::<I, KH, KW, S, PART>(isa, &work) };
+        for (i, sums) in sums.iter().enumerate() {
+            for (sum, kernel_column) in sums.iter().zip(&taps.group.kernel) {
+                let at = ((k + i) * self.kernel[1] + kernel_column) * depth + taps.channel;
+                let to = &mut result[at..at + taps.lanes];
+                if PART {
+                    isa.store_part(to, isa.add(isa.load_part(to), *sum));
+                } else {
+                    isa.store(to, isa.add(isa.load(to), *sum));
+                }
+            }
         }
     }
 }

@@ -188,53 +188,46 @@ unsafe fn strip<I: Isa, const P: usize, const KW: usize, const S: usize, const E
     }
 }
 
-/// One row of output gradients against one group of taps, for one vector of channels.
+/// One row of output gradients against some kernel rows, for one group of neighbouring taps and one vector of channels.
 #[derive(Clone, Copy)]
-pub(super) struct GradRow<'a> {
+pub(super) struct GradRow<'a, const KH: usize> {
     pub(super) walk: &'a Walk,
-    /// The vector's first channel of column 0 of the source row.
-    pub(super) source: *const f32,
+    /// The vector's first channel of column 0 of the source row of each kernel row.
+    pub(super) sources: [*const f32; KH],
     /// The source column of the first tap for output 0.
     pub(super) column: isize,
     /// The vector's first channel of the first output gradient.
     pub(super) dy: *const f32,
     /// Channels in the vector that exist.
     pub(super) lanes: usize,
-    /// Elements from a source row and from a gradient row to those of the next band, to be fetched ahead; 0 where that is done.
+    /// Elements to the rows that are needed next, of the source and of the gradients, to be fetched ahead; 0 where that is done.
     pub(super) ahead: [usize; 2],
 }
 
-/// Independent sums of a tap, which hide the latency of an addition.
-pub(super) const CHAINS: usize = 4;
-
-/// Adds the products of a row to the sums of `KW` taps.
+/// Sums of a kernel row's taps over the pixels of a row of output gradients.
 ///
 /// # Safety
 /// Source and gradient rows must be readable for the vector's channels; `KW` and `S` must be those of the walk (1 where loads are not shared).
 #[inline(always)]
-pub(super) unsafe fn grad_row<I: Isa, const KW: usize, const S: usize, const PART: bool>(
+pub(super) unsafe fn grad_row<I: Isa, const KH: usize, const KW: usize, const S: usize, const PART: bool>(
     isa: I,
-    row: &GradRow,
-    mut sums: [[I::F32; KW]; CHAINS],
-) -> [[I::F32; KW]; CHAINS] {
+    row: &GradRow<KH>,
+) -> [[I::F32; KW]; KH] {
+    let mut sums = [[isa.zero(); KW]; KH];
     let walk = row.walk;
     let mut first = 0;
     // SAFETY: the caller's promise.
     unsafe {
-        while first + 8 <= walk.pixels {
-            sums = if walk.is_inside(first, 8) {
-                grad_strip::<I, 8, KW, S, false, PART>(isa, row, first, sums)
-            } else {
-                grad_strip::<I, 8, KW, S, true, PART>(isa, row, first, sums)
-            };
-            first += 8;
-        }
         while first + 4 <= walk.pixels {
-            sums = grad_strip::<I, 4, KW, S, true, PART>(isa, row, first, sums);
+            sums = if walk.is_inside(first, 4) {
+                grad_strip::<I, 4, KH, KW, S, false, PART>(isa, row, first, sums)
+            } else {
+                grad_strip::<I, 4, KH, KW, S, true, PART>(isa, row, first, sums)
+            };
             first += 4;
         }
         while first < walk.pixels {
-            sums = grad_strip::<I, 1, KW, S, true, PART>(isa, row, first, sums);
+            sums = grad_strip::<I, 1, KH, KW, S, true, PART>(isa, row, first, sums);
             first += 1;
         }
     }
@@ -244,39 +237,49 @@ pub(super) unsafe fn grad_row<I: Isa, const KW: usize, const S: usize, const PAR
 /// # Safety
 /// As [`grad_row`]; without `EDGE` all taps must lie inside the source row.
 #[inline(always)]
-unsafe fn grad_strip<I: Isa, const P: usize, const KW: usize, const S: usize, const EDGE: bool, const PART: bool>(
+unsafe fn grad_strip<
+    I: Isa,
+    const P: usize,
+    const KH: usize,
+    const KW: usize,
+    const S: usize,
+    const EDGE: bool,
+    const PART: bool,
+>(
     isa: I,
-    row: &GradRow,
+    row: &GradRow<KH>,
     first: usize,
-    mut sums: [[I::F32; KW]; CHAINS],
-) -> [[I::F32; KW]; CHAINS] {
+    mut sums: [[I::F32; KW]; KH],
+) -> [[I::F32; KW]; KH] {
     let walk = row.walk;
     // SAFETY: the caller's promise; columns outside the source row are not read.
     unsafe {
         if row.ahead != [0; 2] {
             for i in 0..P * S {
-                isa.prefetch(row.source.wrapping_add(row.ahead[0] + (first * S + i) * walk.steps[0]));
+                isa.prefetch(row.sources[KH - 1].wrapping_add(row.ahead[0] + (first * S + i) * walk.steps[0]));
             }
             for i in 0..P {
                 isa.prefetch(row.dy.wrapping_add(row.ahead[1] + (first + i) * walk.steps[1]));
             }
         }
         let mut dy = [isa.zero(); P];
-        unrolled!(ONE in [0 1 2 3 4 5 6 7] {
-            if ONE < P {
-                dy[ONE] = load::<I, PART>(isa, row.dy.add((first + ONE) * walk.steps[1]), row.lanes);
-            }
-        });
+        for (i, dy) in dy.iter_mut().enumerate() {
+            *dy = load::<I, PART>(isa, row.dy.add((first + i) * walk.steps[1]), row.lanes);
+        }
         let column = row.column + (first * walk.stride) as isize;
-        let from = row.source.wrapping_offset(column * walk.steps[0] as isize);
         let columns = if KW == 1 { walk.stride } else { 1 };
-        unrolled!(IN in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16] {
-            if IN < (P - 1) * S + KW && (!EDGE || ((column + (IN * columns) as isize) as usize) < walk.width) {
-                let x = load::<I, PART>(isa, from.wrapping_add(IN * columns * walk.steps[0]), row.lanes);
-                unrolled!(TAP in [0 1 2 3 4] {
-                    let pixel = pixel_of(IN, TAP, S);
-                    if TAP < KW && pixel < P {
-                        sums[pixel % CHAINS][TAP] = isa.fma(x, dy[pixel], sums[pixel % CHAINS][TAP]);
+        unrolled!(ROW in [0 1 2] {
+            if ROW < KH {
+                let from = row.sources[ROW % KH].wrapping_offset(column * walk.steps[0] as isize);
+                unrolled!(IN in [0 1 2 3 4 5 6 7 8] {
+                    if IN < (P - 1) * S + KW && (!EDGE || ((column + (IN * columns) as isize) as usize) < walk.width) {
+                        let x = load::<I, PART>(isa, from.wrapping_add(IN * columns * walk.steps[0]), row.lanes);
+                        unrolled!(TAP in [0 1 2 3 4] {
+                            let pixel = pixel_of(IN, TAP, S);
+                            if TAP < KW && pixel < P {
+                                sums[ROW % KH][TAP] = isa.fma(x, dy[pixel], sums[ROW % KH][TAP]);
+                            }
+                        });
                     }
                 });
             }

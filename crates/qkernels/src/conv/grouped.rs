@@ -177,9 +177,9 @@ impl Kernel for Task<'_> {
                         // SAFETY: the taps' rows exist, columns are checked, the outputs belong to this task.
                         unsafe {
                             match depth {
-                                2 => pixels_of::<I, 2, 8>(isa, &row, columns.count),
-                                4 => pixels_of::<I, 4, 6>(isa, &row, columns.count),
-                                _ => pixels_of::<I, 8, 3>(isa, &row, columns.count),
+                                2 => pixels_of::<I, 2, 8, 4>(isa, &row, columns.count),
+                                4 => pixels_of::<I, 4, 6, 4>(isa, &row, columns.count),
+                                _ => pixels_of::<I, 8, 3, 2>(isa, &row, columns.count),
                             }
                         }
                     }
@@ -189,24 +189,35 @@ impl Kernel for Task<'_> {
     }
 }
 
-/// All pixels of a row, `P` at a time.
+/// All pixels of a row: `P` at a time, then `Q`, then one by one.
 ///
 /// # Safety
 /// Source rows, weights and bias must be readable for the vector's channels, the output writable by this thread alone.
 #[inline(always)]
-unsafe fn pixels_of<I: Isa, const D: usize, const P: usize>(isa: I, row: &Row, pixels: usize) {
+unsafe fn pixels_of<I: Isa, const D: usize, const P: usize, const Q: usize>(isa: I, row: &Row, pixels: usize) {
     let mut first = 0;
+    // The larger strips only where they leave few single pixels.
+    let is_large = pixels % P % Q <= pixels % Q;
     // SAFETY: the caller's promise.
     unsafe {
         while first < pixels {
-            let wide = pixels - first >= P;
-            match (wide, row.lanes == I::LANES) {
-                (true, true) => strip::<I, D, P, false>(isa, row, first),
-                (true, false) => strip::<I, D, P, true>(isa, row, first),
-                (false, true) => strip::<I, D, 1, false>(isa, row, first),
-                (false, false) => strip::<I, D, 1, true>(isa, row, first),
+            let left = pixels - first;
+            let size = if is_large && left >= P {
+                P
+            } else if left >= Q {
+                Q
+            } else {
+                1
+            };
+            match (size == P, size == Q, row.lanes == I::LANES) {
+                (true, _, true) => strip::<I, D, P, false>(isa, row, first),
+                (true, _, false) => strip::<I, D, P, true>(isa, row, first),
+                (_, true, true) => strip::<I, D, Q, false>(isa, row, first),
+                (_, true, false) => strip::<I, D, Q, true>(isa, row, first),
+                (_, _, true) => strip::<I, D, 1, false>(isa, row, first),
+                (_, _, false) => strip::<I, D, 1, true>(isa, row, first),
             }
-            first += if wide { P } else { 1 };
+            first += size;
         }
     }
 }
@@ -217,7 +228,7 @@ unsafe fn pixels_of<I: Isa, const D: usize, const P: usize>(isa: I, row: &Row, p
 /// As [`pixels_of`].
 #[inline(always)]
 unsafe fn strip<I: Isa, const D: usize, const P: usize, const PART: bool>(isa: I, row: &Row, first: usize) {
-    const { assert!(P * D <= SUMS) };
+    const { assert!(P * D <= SUMS && P <= 8 && D <= 8) };
     let mut sums = [[isa.zero(); D]; P];
     // SAFETY: the caller's promise; columns outside the source row are not read.
     unsafe {
@@ -240,43 +251,20 @@ unsafe fn strip<I: Isa, const D: usize, const P: usize, const PART: bool>(isa: I
                 }
             });
         }
-        // Room on both sides for the shifted reads below.
-        let mut memory = [std::mem::MaybeUninit::<f32>::uninit(); 16 * SUMS + 16];
-        let stored = memory.as_mut_ptr().cast::<f32>();
-        for margin in 0..8 {
-            stored.add(margin).write(0.0);
-            stored.add(8 + I::LANES * P * D + margin).write(0.0);
-        }
-        let stored = stored.add(8);
-        unrolled!(ONE in [0 1 2 3 4 5 6 7 8 9 10 11] {
+        let bias = if row.bias.is_null() { isa.zero() } else { load::<I, PART>(isa, row.bias, row.lanes) };
+        unrolled!(ONE in [0 1 2 3 4 5 6 7] {
             if ONE < P {
-                for (r, sum) in sums[ONE].iter().enumerate() {
-                    isa.store_at(stored.add((ONE * D + r) * I::LANES), *sum);
-                }
+                let mut sum = isa.add(bias, sums[ONE][0]);
+                unrolled!(ROTATION in [1 2 3 4 5 6 7] {
+                    if ROTATION < D {
+                        // Lane `i` takes what lane `i - ROTATION` summed for it.
+                        sum = isa.add(sum, isa.rotate_in_groups(sums[ONE][ROTATION % D], D, D - ROTATION % D));
+                    }
+                });
+                let y = row.activation.apply_vector(isa, sum);
+                let to = row.output.add((first + ONE) * row.steps[1]);
+                if PART { isa.store_part_at(to, row.lanes, y) } else { isa.store_at(to, y) }
             }
         });
-        let places = places_in_group::<I>(isa, D);
-        let bias = if row.bias.is_null() { isa.zero() } else { load::<I, PART>(isa, row.bias, row.lanes) };
-        for pixel in 0..P {
-            let mut sum = isa.add(bias, isa.load_at(stored.add(pixel * D * I::LANES)));
-            for r in 1..D {
-                let at = stored.add((pixel * D + r) * I::LANES);
-                let (near, far) = (isa.load_at(at.sub(r)), isa.load_at(at.add(D - r)));
-                sum = isa.add(sum, isa.select(isa.gt(places, isa.splat(r as f32 - 0.5)), near, far));
-            }
-            let y = row.activation.apply_vector(isa, sum);
-            let to = row.output.add((first + pixel) * row.steps[1]);
-            if PART { isa.store_part_at(to, row.lanes, y) } else { isa.store_at(to, y) }
-        }
     }
-}
-
-/// The place of each lane in its group of `depth`.
-#[inline(always)]
-pub(super) fn places_in_group<I: Isa>(isa: I, depth: usize) -> I::F32 {
-    let mut places = [0.0f32; 16];
-    for (lane, place) in places.iter_mut().enumerate() {
-        *place = (lane % depth) as f32;
-    }
-    isa.load(&places)
 }

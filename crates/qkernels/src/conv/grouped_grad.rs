@@ -5,7 +5,6 @@
 use super::Geometry;
 use super::algorithm::DepthwiseBlocks;
 use super::depthwise::{channels_innermost, load, view};
-use super::grouped::places_in_group;
 use super::plan::Plan;
 use super::stage::Scratch;
 use super::unroll::unrolled;
@@ -195,18 +194,13 @@ unsafe fn columns<I: Isa, const D: usize, const T: usize, const PART: bool>(
 /// For each pixel of a row of output gradients and each rotation `r`: lane `i` of a group of `D` gets the gradient of lane `i + r`.
 #[inline(always)]
 fn turn<I: Isa, const D: usize>(isa: I, dy: &[f32], [step, lanes]: [usize; 2], turned: &mut [f32]) {
-    let places = places_in_group::<I>(isa, D);
-    // Room on both sides for the shifted reads.
-    let mut memory = [0.0f32; 32];
     for (pixel, to) in turned.chunks_exact_mut(D * I::LANES).enumerate() {
         let x = isa.load_part(&dy[pixel * step..][..lanes]);
-        isa.store(&mut memory[8..], x);
         isa.store(to, x);
-        for r in 1..D {
-            let (near, far) = (isa.load(&memory[8 + r..]), isa.load(&memory[8 + r - D..]));
-            // The last `r` places of a group take theirs from its start.
-            let wraps = isa.gt(places, isa.splat((D - r) as f32 - 0.5));
-            isa.store(&mut to[r * I::LANES..], isa.select(wraps, far, near));
-        }
+        unrolled!(ROTATION in [1 2 3 4 5 6 7] {
+            if ROTATION < D {
+                isa.store(&mut to[ROTATION * I::LANES..], isa.rotate_in_groups(x, D, ROTATION));
+            }
+        });
     }
 }

@@ -79,6 +79,15 @@ macro_rules! avx512 {
                 unsafe { transpose::transpose_16(from, from_step, to, to_step) }
             }
             #[inline(always)]
+            fn rotate_in_groups(self, a: __m512, depth: usize, by: usize) -> __m512 {
+                let mut lanes = [0i32; 16];
+                for (lane, from) in lanes.iter_mut().enumerate() {
+                    *from = (lane / depth * depth + (lane + by) % depth) as i32;
+                }
+                // SAFETY: 16 numbers are read; the token.
+                unsafe { _mm512_permutexvar_ps(_mm512_loadu_si512(lanes.as_ptr().cast()), a) }
+            }
+            #[inline(always)]
             fn prefetch(self, at: *const f32) {
                 // SAFETY: a prefetch of any address is harmless.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }

@@ -177,6 +177,16 @@ pub unsafe trait Isa: Outline + Copy + Send + Sync + 'static {
             }
         }
     }
+    /// Lane `i` of each group of `depth` neighbouring lanes gets lane `(i + by) % depth` of the group; `depth` divides [`LANES`](Isa::LANES).
+    #[inline(always)]
+    fn rotate_in_groups(self, a: Self::F32, depth: usize, by: usize) -> Self::F32 {
+        let (mut from, mut to) = ([0.0f32; MOST_LANES], [0.0f32; MOST_LANES]);
+        self.store(&mut from, a);
+        for (lane, to) in to[..Self::LANES].iter_mut().enumerate() {
+            *to = from[lane / depth * depth + (lane + by) % depth];
+        }
+        self.load(&to)
+    }
     /// Asks for the cache line at `at`, which may be any address, to be brought into the nearest cache.
     #[inline(always)]
     fn prefetch(self, _at: *const f32) {}
@@ -220,6 +230,9 @@ pub unsafe trait Isa: Outline + Copy + Send + Sync + 'static {
         self.max(self.zero(), a)
     }
 }
+
+/// No instruction set has more lanes of f32.
+const MOST_LANES: usize = 16;
 
 /// Calls that keep the instruction set, so that large kernels are compiled once and not once a call site.
 pub trait Outline: Sized {

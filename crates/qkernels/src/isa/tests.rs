@@ -153,6 +153,32 @@ fn transpositions() {
     available().for_each(|id| dispatch_on(id, Transposition));
 }
 
+struct Rotations;
+
+impl Kernel for Rotations {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let [a, _, _] = inputs();
+        for depth in [2, 4, 8].into_iter().filter(|depth| *depth <= I::LANES) {
+            for by in 0..depth {
+                let mut out = [0.0; 16];
+                isa.store(&mut out, isa.rotate_in_groups(isa.load(&a), depth, by));
+                for lane in 0..I::LANES {
+                    assert_eq!(out[lane], a[lane / depth * depth + (lane + by) % depth], "{depth} {by} lane {lane}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rotations_in_groups() {
+    for id in available() {
+        dispatch_on(id, Rotations);
+    }
+}
+
 #[test]
 fn names_are_unique_and_portable_is_always_there() {
     let names: Vec<&str> = available().map(IsaId::name).collect();
