@@ -3,7 +3,7 @@
 //! The source is read where it is: taps in the padding are skipped, so no padded copy is made.
 
 use super::algorithm::DepthwiseBlocks;
-use super::depthwise_row::{Group, Row, Walk, row, shares_loads};
+use super::depthwise_row::{Group, Row, Walk, WholeRow, shares_loads};
 use super::plan::{Axis, AxisPhase, Plan, Tap};
 use crate::Activation;
 use crate::isa::{self, Isa, Kernel};
@@ -187,8 +187,8 @@ impl Kernel for Task<'_> {
                             bias: self.work.bias.map_or(std::ptr::null(), |b| b[self.channels.start + c..].as_ptr()),
                             activation: self.work.activation,
                         };
-                        // SAFETY: the groups' rows exist, the columns are checked or inside, the outputs belong to this task.
-                        unsafe { row(isa, &work) };
+                        // The groups' rows exist, the columns are checked or inside, the outputs belong to this task.
+                        isa.outline(WholeRow(&work));
                     }
                 }
             }

@@ -76,8 +76,7 @@ impl Kernel for Task<'_> {
                     for c in (0..depth).step_by(I::LANES) {
                         for group in &groups {
                             let taps = Taps { walk: &walk, group, channel: c, lanes: I::LANES.min(depth - c) };
-                            // SAFETY: the walk was made for these groups, whose kernel columns exist.
-                            unsafe { self.add_group(isa, &taps, [n, h], &mut result) };
+                            isa.outline(Groups { task: &self, taps, at: [n, h], result: &mut result });
                         }
                     }
                 }
@@ -102,21 +101,28 @@ struct Taps<'a> {
     lanes: usize,
 }
 
-impl Task<'_> {
-    /// Adds the products of one row of output gradients to `result`.
-    ///
-    /// # Safety
-    /// The taps must be those of the task's plan.
+/// One row of output gradients and one group of taps, which must be one of the task's plan.
+struct Groups<'a> {
+    task: &'a Task<'a>,
+    taps: Taps<'a>,
+    /// Image and row of the gradients.
+    at: [usize; 2],
+    result: &'a mut [f32],
+}
+
+impl Kernel for Groups<'_> {
+    type Output = ();
+
+    /// Adds the products.
     #[inline(always)]
-    unsafe fn add_group<I: Isa>(&self, isa: I, taps: &Taps, pixel_row: [usize; 2], result: &mut [f32]) {
+    fn run<I: Isa>(self, isa: I) {
+        let Groups { task, taps, at, result } = self;
         macro_rules! case {
             ($kw:literal, $s:literal) => {
                 if taps.lanes == I::LANES {
-                    // SAFETY: the caller's promise.
-                    unsafe { self.add_taps::<I, $kw, $s, false>(isa, taps, pixel_row, result) }
+                    task.add_taps::<I, $kw, $s, false>(isa, &taps, at, result)
                 } else {
-                    // SAFETY: the caller's promise.
-                    unsafe { self.add_taps::<I, $kw, $s, true>(isa, taps, pixel_row, result) }
+                    task.add_taps::<I, $kw, $s, true>(isa, &taps, at, result)
                 }
             };
         }
@@ -128,11 +134,12 @@ impl Task<'_> {
             _ => case!(1, 1),
         }
     }
+}
 
-    /// # Safety
-    /// As [`add_group`](Self::add_group); `KW` and `S` must belong to the walk.
+impl Task<'_> {
+    /// `KW` and `S` must belong to the walk.
     #[inline(always)]
-    unsafe fn add_taps<I: Isa, const KW: usize, const S: usize, const PART: bool>(
+    fn add_taps<I: Isa, const KW: usize, const S: usize, const PART: bool>(
         &self,
         isa: I,
         taps: &Taps,
@@ -153,49 +160,52 @@ impl Task<'_> {
             };
             // Three kernel rows at once read the gradients once, and have sums enough to hide the latency of an addition.
             let three = k + 2 < self.kernel[0] && source_row(k + 2).is_some();
-            // SAFETY: the rows exist.
-            unsafe {
-                if three {
-                    self.add_rows::<I, 3, KW, S, PART>(isa, taps, [n, h, k, row], result);
-                    k += 3;
-                } else {
-                    self.add_rows::<I, 1, KW, S, PART>(isa, taps, [n, h, k, row], result);
-                    k += 1;
-                }
+            let at = [n, h, k, row];
+            if three {
+                isa.outline(Rows::<3, KW, S, PART> { task: self, taps, at, result });
+                k += 3;
+            } else {
+                isa.outline(Rows::<1, KW, S, PART> { task: self, taps, at, result });
+                k += 1;
             }
         }
     }
+}
 
-    /// Adds the products of one row of output gradients with the source rows of `KH` kernel rows, from kernel row `k` and source row `row` on.
-    ///
-    /// # Safety
-    /// These rows must exist; else as [`add_taps`](Self::add_taps).
+/// One row of output gradients and the source rows of `KH` kernel rows; all of them exist, and `KW` and `S` belong to the walk of the taps.
+struct Rows<'a, const KH: usize, const KW: usize, const S: usize, const PART: bool> {
+    task: &'a Task<'a>,
+    taps: &'a Taps<'a>,
+    /// Image and row of the gradients, first kernel row, and its source row.
+    at: [usize; 4],
+    result: &'a mut [f32],
+}
+
+impl<const KH: usize, const KW: usize, const S: usize, const PART: bool> Kernel for Rows<'_, KH, KW, S, PART> {
+    type Output = ();
+
+    /// Adds the products.
     #[inline(always)]
-    unsafe fn add_rows<I: Isa, const KH: usize, const KW: usize, const S: usize, const PART: bool>(
-        &self,
-        isa: I,
-        taps: &Taps,
-        [n, h, k, row]: [usize; 4],
-        result: &mut [f32],
-    ) {
-        let (channel, depth) = (self.channels.start + taps.channel, self.channels.len());
-        let ([n_step, _, h_step, _], [dy_n_step, _, dy_h_step, _]) = (self.x.1, self.dy.1);
-        let dilation = self.plan.rows.phases[0].taps.get(1).map_or(0, |tap| tap.offset);
-        let source = |i: usize| self.x.0[n * n_step + (row + i * dilation) * h_step + channel..].as_ptr();
-        let is_last = k + KH == self.kernel[0] && taps.group.column == taps.walk.columns[0];
+    fn run<I: Isa>(self, isa: I) {
+        let Rows { task, taps, at: [n, h, k, row], result } = self;
+        let (channel, depth) = (task.channels.start + taps.channel, task.channels.len());
+        let ([n_step, _, h_step, _], [dy_n_step, _, dy_h_step, _]) = (task.x.1, task.dy.1);
+        let dilation = task.plan.rows.phases[0].taps.get(1).map_or(0, |tap| tap.offset);
+        let source = |i: usize| task.x.0[n * n_step + (row + i * dilation) * h_step + channel..].as_ptr();
+        let is_last = k + KH == task.kernel[0] && taps.group.column == taps.walk.columns[0];
         let work = GradRow {
             walk: taps.walk,
             sources: std::array::from_fn(source),
             column: taps.group.column,
-            dy: self.dy.0[n * dy_n_step + h * dy_h_step + channel..].as_ptr(),
+            dy: task.dy.0[n * dy_n_step + h * dy_h_step + channel..].as_ptr(),
             lanes: taps.lanes,
-            ahead: if is_last { [self.plan.rows.source_step * h_step, dy_h_step] } else { [0; 2] },
+            ahead: if is_last { [task.plan.rows.source_step * h_step, dy_h_step] } else { [0; 2] },
         };
         // SAFETY: the rows exist; columns are checked or inside.
         let sums = unsafe { grad_row::<I, KH, KW, S, PART>(isa, &work) };
         for (i, sums) in sums.iter().enumerate() {
             for (sum, kernel_column) in sums.iter().zip(&taps.group.kernel) {
-                let at = ((k + i) * self.kernel[1] + kernel_column) * depth + taps.channel;
+                let at = ((k + i) * task.kernel[1] + kernel_column) * depth + taps.channel;
                 let to = &mut result[at..at + taps.lanes];
                 if PART {
                     isa.store_part(to, isa.add(isa.load_part(to), *sum));

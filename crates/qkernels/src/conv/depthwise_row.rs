@@ -3,7 +3,7 @@
 use super::depthwise::load;
 use super::unroll::unrolled;
 use crate::Activation;
-use crate::isa::Isa;
+use crate::isa::{Isa, Kernel};
 
 /// Taps of one kernel row that lie on neighbouring source pixels, for one row of output pixels.
 #[derive(Clone, Copy, Debug)]
@@ -118,25 +118,48 @@ const fn pixel_of(input: usize, tap: usize, stride: usize) -> usize {
     }
 }
 
-/// Computes the row.
+/// One row, computed by a function of its own: its choice of strips must not be lifted out of the loops around it, which would copy them for each.
 ///
-/// # Safety
 /// Source rows, weights and bias must be readable for the vector's channels, the output writable by this thread alone.
-#[inline(always)]
-pub(super) unsafe fn row<I: Isa>(isa: I, row: &Row) {
-    macro_rules! call {
-        ($pixels:literal, $taps:literal, $stride:literal, $edge:literal, $part:literal, $first:expr) => {
-            // SAFETY: the caller's promise.
-            unsafe { strip::<I, $pixels, $taps, $stride, $edge, $part>(isa, row, $first) }
-        };
+pub(super) struct WholeRow<'a>(pub(super) &'a Row<'a>);
+
+impl Kernel for WholeRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let row = self.0;
+        macro_rules! call {
+            ($pixels:literal, $taps:literal, $stride:literal, $edge:literal, $part:literal, $first:expr) => {
+                isa.outline(Strip::<$pixels, $taps, $stride, $edge, $part> { row, first: $first })
+            };
+        }
+        strips!(isa, row.walk, row.lanes < I::LANES, call);
     }
-    strips!(isa, row.walk, row.lanes < I::LANES, call);
+}
+
+/// Output pixels `first..first + P` of a row that fulfils the promises of [`WholeRow`]. Without `EDGE` all their taps lie inside the source row.
+struct Strip<'a, const P: usize, const KW: usize, const S: usize, const EDGE: bool, const PART: bool> {
+    row: &'a Row<'a>,
+    first: usize,
+}
+
+impl<const P: usize, const KW: usize, const S: usize, const EDGE: bool, const PART: bool> Kernel
+    for Strip<'_, P, KW, S, EDGE, PART>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        // SAFETY: the row and the pixels are as the struct says.
+        unsafe { strip::<I, P, KW, S, EDGE, PART>(isa, self.row, self.first) }
+    }
 }
 
 /// Output pixels `first..first + P`.
 ///
 /// # Safety
-/// As [`row`]; without `EDGE` all taps must lie inside the source row.
+/// As [`WholeRow`]; without `EDGE` all taps must lie inside the source row.
 #[inline(always)]
 unsafe fn strip<I: Isa, const P: usize, const KW: usize, const S: usize, const EDGE: bool, const PART: bool>(
     isa: I,
@@ -166,24 +189,20 @@ unsafe fn strip<I: Isa, const P: usize, const KW: usize, const S: usize, const E
             let from = group.source.wrapping_add(row.channel).wrapping_offset(column * walk.steps[0] as isize);
             // With one tap nothing is shared, and the stride is in the step.
             let columns = if KW == 1 { walk.stride } else { 1 };
-            unrolled!(IN in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16] {
-                if IN < (P - 1) * S + KW && (!EDGE || ((column + (IN * columns) as isize) as usize) < walk.width) {
+            unrolled!(IN in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16] if IN < (P - 1) * S + KW => {
+                if !EDGE || ((column + (IN * columns) as isize) as usize) < walk.width {
                     let x = load::<I, PART>(isa, from.wrapping_add(IN * columns * walk.steps[0]), row.lanes);
-                    unrolled!(TAP in [0 1 2 3 4] {
-                        let pixel = pixel_of(IN, TAP, S);
-                        if TAP < KW && pixel < P {
-                            sums[pixel] = isa.fma(x, weights[TAP], sums[pixel]);
-                        }
+                    unrolled!(TAP in [0 1 2 3 4] if TAP < KW && pixel_of(IN, TAP, S) < P => {
+                        let pixel = const { pixel_of(IN, TAP, S) };
+                        sums[pixel] = isa.fma(x, weights[TAP], sums[pixel]);
                     });
                 }
             });
         }
-        unrolled!(ONE in [0 1 2 3 4 5 6 7] {
-            if ONE < P {
-                let y = row.activation.apply_vector(isa, sums[ONE]);
-                let to = row.output.add((first + ONE) * walk.steps[1]);
-                if PART { isa.store_part_at(to, row.lanes, y) } else { isa.store_at(to, y) }
-            }
+        unrolled!(ONE in [0 1 2 3 4 5 6 7] if ONE < P => {
+            let y = row.activation.apply_vector(isa, sums[ONE]);
+            let to = row.output.add((first + ONE) * walk.steps[1]);
+            if PART { isa.store_part_at(to, row.lanes, y) } else { isa.store_at(to, y) }
         });
     }
 }
@@ -268,21 +287,16 @@ unsafe fn grad_strip<
         }
         let column = row.column + (first * walk.stride) as isize;
         let columns = if KW == 1 { walk.stride } else { 1 };
-        unrolled!(ROW in [0 1 2] {
-            if ROW < KH {
-                let from = row.sources[ROW % KH].wrapping_offset(column * walk.steps[0] as isize);
-                unrolled!(IN in [0 1 2 3 4 5 6 7 8] {
-                    if IN < (P - 1) * S + KW && (!EDGE || ((column + (IN * columns) as isize) as usize) < walk.width) {
-                        let x = load::<I, PART>(isa, from.wrapping_add(IN * columns * walk.steps[0]), row.lanes);
-                        unrolled!(TAP in [0 1 2 3 4] {
-                            let pixel = pixel_of(IN, TAP, S);
-                            if TAP < KW && pixel < P {
-                                sums[ROW % KH][TAP] = isa.fma(x, dy[pixel], sums[ROW % KH][TAP]);
-                            }
-                        });
-                    }
-                });
-            }
+        unrolled!(ROW in [0 1 2] if ROW < KH => {
+            let from = row.sources[ROW].wrapping_offset(column * walk.steps[0] as isize);
+            unrolled!(IN in [0 1 2 3 4 5 6 7 8] if IN < (P - 1) * S + KW => {
+                if !EDGE || ((column + (IN * columns) as isize) as usize) < walk.width {
+                    let x = load::<I, PART>(isa, from.wrapping_add(IN * columns * walk.steps[0]), row.lanes);
+                    unrolled!(TAP in [0 1 2 3 4] if TAP < KW && pixel_of(IN, TAP, S) < P => {
+                        sums[ROW][TAP] = isa.fma(x, dy[const { pixel_of(IN, TAP, S) }], sums[ROW][TAP]);
+                    });
+                }
+            });
         });
     }
     sums

@@ -9,7 +9,7 @@ use super::plan::{AxisPhase, Plan};
 use super::unroll::unrolled;
 use super::weights::Weights;
 use crate::Activation;
-use crate::isa::{self, Isa, Kernel};
+use crate::isa::{self, Isa, Kernel, rotation_in_groups};
 use crate::par::{self, SharedOut};
 use qtensor::{DType, Result, Tensor};
 use std::ops::Range;
@@ -174,13 +174,12 @@ impl Kernel for Task<'_> {
                             bias: self.work.bias.map_or(std::ptr::null(), |b| b[c..].as_ptr()),
                             activation: self.work.activation,
                         };
-                        // SAFETY: the taps' rows exist, columns are checked, the outputs belong to this task.
-                        unsafe {
-                            match depth {
-                                2 => pixels_of::<I, 2, 8, 4>(isa, &row, columns.count),
-                                4 => pixels_of::<I, 4, 6, 4>(isa, &row, columns.count),
-                                _ => pixels_of::<I, 8, 3, 2>(isa, &row, columns.count),
-                            }
+                        // The taps' rows exist, columns are checked, the outputs belong to this task.
+                        let (row, pixels) = (&row, columns.count);
+                        match depth {
+                            2 => isa.outline(WholeRow::<2, 8, 4> { row, pixels }),
+                            4 => isa.outline(WholeRow::<4, 6, 4> { row, pixels }),
+                            _ => isa.outline(WholeRow::<8, 3, 2> { row, pixels }),
                         }
                     }
                 }
@@ -189,17 +188,23 @@ impl Kernel for Task<'_> {
     }
 }
 
-/// All pixels of a row: `P` at a time, then `Q`, then one by one.
+/// All pixels of a row: `P` at a time, then `Q`, then one by one; by a function of its own, so that its choices are not lifted out of the loops around it.
 ///
-/// # Safety
 /// Source rows, weights and bias must be readable for the vector's channels, the output writable by this thread alone.
-#[inline(always)]
-unsafe fn pixels_of<I: Isa, const D: usize, const P: usize, const Q: usize>(isa: I, row: &Row, pixels: usize) {
-    let mut first = 0;
-    // The larger strips only where they leave few single pixels.
-    let is_large = pixels % P % Q <= pixels % Q;
-    // SAFETY: the caller's promise.
-    unsafe {
+struct WholeRow<'a, const D: usize, const P: usize, const Q: usize> {
+    row: &'a Row<'a>,
+    pixels: usize,
+}
+
+impl<const D: usize, const P: usize, const Q: usize> Kernel for WholeRow<'_, D, P, Q> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let WholeRow { row, pixels } = self;
+        let mut first = 0;
+        // The larger strips only where they leave few single pixels.
+        let is_large = pixels % P % Q <= pixels % Q;
         while first < pixels {
             let left = pixels - first;
             let size = if is_large && left >= P {
@@ -210,22 +215,38 @@ unsafe fn pixels_of<I: Isa, const D: usize, const P: usize, const Q: usize>(isa:
                 1
             };
             match (size == P, size == Q, row.lanes == I::LANES) {
-                (true, _, true) => strip::<I, D, P, false>(isa, row, first),
-                (true, _, false) => strip::<I, D, P, true>(isa, row, first),
-                (_, true, true) => strip::<I, D, Q, false>(isa, row, first),
-                (_, true, false) => strip::<I, D, Q, true>(isa, row, first),
-                (_, _, true) => strip::<I, D, 1, false>(isa, row, first),
-                (_, _, false) => strip::<I, D, 1, true>(isa, row, first),
+                (true, _, true) => isa.outline(Strip::<D, P, false> { row, first }),
+                (true, _, false) => isa.outline(Strip::<D, P, true> { row, first }),
+                (_, true, true) => isa.outline(Strip::<D, Q, false> { row, first }),
+                (_, true, false) => isa.outline(Strip::<D, Q, true> { row, first }),
+                (_, _, true) => isa.outline(Strip::<D, 1, false> { row, first }),
+                (_, _, false) => isa.outline(Strip::<D, 1, true> { row, first }),
             }
             first += size;
         }
     }
 }
 
+/// Output pixels `first..first + P` of a row as [`WholeRow`] promises it: groups of `D` channels.
+struct Strip<'a, const D: usize, const P: usize, const PART: bool> {
+    row: &'a Row<'a>,
+    first: usize,
+}
+
+impl<const D: usize, const P: usize, const PART: bool> Kernel for Strip<'_, D, P, PART> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        // SAFETY: the row is as the struct says.
+        unsafe { strip::<I, D, P, PART>(isa, self.row, self.first) }
+    }
+}
+
 /// Output pixels `first..first + P`: groups of `D` channels.
 ///
 /// # Safety
-/// As [`pixels_of`].
+/// As [`WholeRow`].
 #[inline(always)]
 unsafe fn strip<I: Isa, const D: usize, const P: usize, const PART: bool>(isa: I, row: &Row, first: usize) {
     const { assert!(P * D <= SUMS && P <= 8 && D <= 8) };
@@ -237,34 +258,28 @@ unsafe fn strip<I: Isa, const D: usize, const P: usize, const PART: bool>(isa: I
             let column = tap.column + (first * row.stride) as isize;
             let from = tap.source.wrapping_add(row.channel).wrapping_offset(column * row.steps[0] as isize);
             let mut pixels = [isa.zero(); P];
-            for (i, x) in pixels.iter_mut().enumerate() {
-                if ((column + (i * row.stride) as isize) as usize) < row.width {
-                    *x = load::<I, PART>(isa, from.wrapping_add(i * row.stride * row.steps[0]), row.lanes);
+            unrolled!(ONE in [0 1 2 3 4 5 6 7] if ONE < P => {
+                if ((column + (ONE * row.stride) as isize) as usize) < row.width {
+                    pixels[ONE] = load::<I, PART>(isa, from.wrapping_add(ONE * row.stride * row.steps[0]), row.lanes);
                 }
-            }
-            unrolled!(ROTATION in [0 1 2 3 4 5 6 7] {
-                if ROTATION < D {
-                    let weights = isa.load_at(weights.add(ROTATION * I::LANES));
-                    for (sums, x) in sums.iter_mut().zip(&pixels) {
-                        sums[ROTATION] = isa.fma(*x, weights, sums[ROTATION]);
-                    }
-                }
+            });
+            unrolled!(ROTATION in [0 1 2 3 4 5 6 7] if ROTATION < D => {
+                let weights = isa.load_at(weights.add(ROTATION * I::LANES));
+                unrolled!(ONE in [0 1 2 3 4 5 6 7] if ONE < P => {
+                    sums[ONE][ROTATION] = isa.fma(pixels[ONE], weights, sums[ONE][ROTATION]);
+                });
             });
         }
         let bias = if row.bias.is_null() { isa.zero() } else { load::<I, PART>(isa, row.bias, row.lanes) };
-        unrolled!(ONE in [0 1 2 3 4 5 6 7] {
-            if ONE < P {
-                let mut sum = isa.add(bias, sums[ONE][0]);
-                unrolled!(ROTATION in [1 2 3 4 5 6 7] {
-                    if ROTATION < D {
-                        // Lane `i` takes what lane `i - ROTATION` summed for it.
-                        sum = isa.add(sum, isa.rotate_in_groups(sums[ONE][ROTATION % D], D, D - ROTATION % D));
-                    }
-                });
-                let y = row.activation.apply_vector(isa, sum);
-                let to = row.output.add((first + ONE) * row.steps[1]);
-                if PART { isa.store_part_at(to, row.lanes, y) } else { isa.store_at(to, y) }
-            }
+        unrolled!(ONE in [0 1 2 3 4 5 6 7] if ONE < P => {
+            let mut sum = isa.add(bias, sums[ONE][0]);
+            unrolled!(ROTATION in [1 2 3 4 5 6 7] if ROTATION < D => {
+                // Lane `i` takes what lane `i - ROTATION` summed for it.
+                sum = isa.add(sum, isa.permute(sums[ONE][ROTATION], const { &rotation_in_groups(D, D - ROTATION % D) }));
+            });
+            let y = row.activation.apply_vector(isa, sum);
+            let to = row.output.add((first + ONE) * row.steps[1]);
+            if PART { isa.store_part_at(to, row.lanes, y) } else { isa.store_at(to, y) }
         });
     }
 }

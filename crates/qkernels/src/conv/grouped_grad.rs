@@ -8,7 +8,7 @@ use super::depthwise::{channels_innermost, load, view};
 use super::plan::Plan;
 use super::stage::Scratch;
 use super::unroll::unrolled;
-use crate::isa::{self, Isa, Kernel};
+use crate::isa::{self, Isa, Kernel, rotation_in_groups};
 use crate::par;
 use qtensor::{Result, Tensor};
 use std::ops::Range;
@@ -119,8 +119,7 @@ impl Task<'_> {
                                 lanes,
                             };
                             let first = kernel_row * g.kernel[1] * D * g.channels + c;
-                            // SAFETY: the row exists, and columns are checked.
-                            unsafe { self.row::<I, D>(isa, &row, &mut result[first..]) };
+                            self.row::<I, D>(isa, &row, &mut result[first..]);
                         }
                     }
                 }
@@ -129,26 +128,42 @@ impl Task<'_> {
         result
     }
 
-    /// Adds the products of a row for all kernel columns.
-    ///
-    /// # Safety
-    /// The row must be readable for the vector's channels.
+    /// Adds the products of a row, which must be readable for the vector's channels, for all kernel columns.
     #[inline(always)]
-    unsafe fn row<I: Isa, const D: usize>(&self, isa: I, row: &Row, result: &mut [f32]) {
+    fn row<I: Isa, const D: usize>(&self, isa: I, row: &Row, result: &mut [f32]) {
         let mut column = 0;
         while column < self.g.kernel[1] {
             let left = self.g.kernel[1] - column;
             let result = &mut result[column * D * self.g.channels..];
-            // SAFETY: the caller's promise.
-            column += unsafe {
-                match (left >= 3, row.lanes == I::LANES) {
-                    (true, true) => columns::<I, D, 3, false>(isa, row, column, self.g.channels, result),
-                    (true, false) => columns::<I, D, 3, true>(isa, row, column, self.g.channels, result),
-                    (false, true) => columns::<I, D, 1, false>(isa, row, column, self.g.channels, result),
-                    (false, false) => columns::<I, D, 1, true>(isa, row, column, self.g.channels, result),
-                }
-            };
+            let channels = self.g.channels;
+            match (left >= 3, row.lanes == I::LANES) {
+                (true, true) => isa.outline(Columns::<D, 3, false> { row, column, channels, result }),
+                (true, false) => isa.outline(Columns::<D, 3, true> { row, column, channels, result }),
+                (false, true) => isa.outline(Columns::<D, 1, false> { row, column, channels, result }),
+                (false, false) => isa.outline(Columns::<D, 1, true> { row, column, channels, result }),
+            }
+            column += if left >= 3 { 3 } else { 1 };
         }
+    }
+}
+
+/// `T` neighbouring kernel columns and a row that is readable for the vector's channels.
+struct Columns<'a, const D: usize, const T: usize, const PART: bool> {
+    row: &'a Row<'a>,
+    column: usize,
+    /// Elements from one row of the result to the next.
+    channels: usize,
+    result: &'a mut [f32],
+}
+
+impl<const D: usize, const T: usize, const PART: bool> Kernel for Columns<'_, D, T, PART> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Columns { row, column, channels, result } = self;
+        // SAFETY: the row is as the struct says.
+        unsafe { columns::<I, D, T, PART>(isa, row, column, channels, result) }
     }
 }
 
@@ -163,7 +178,7 @@ unsafe fn columns<I: Isa, const D: usize, const T: usize, const PART: bool>(
     column: usize,
     channels: usize,
     result: &mut [f32],
-) -> usize {
+) {
     let mut sums = [[isa.zero(); D]; T];
     for (pixel, turned) in row.turned.chunks_exact(D * I::LANES).take(row.pixels).enumerate() {
         let first = row.origin + (pixel * row.stride + column * row.dilation) as isize;
@@ -175,12 +190,10 @@ unsafe fn columns<I: Isa, const D: usize, const T: usize, const PART: bool>(
                 *x = unsafe { load::<I, PART>(isa, row.source.add(at * row.step), row.lanes) };
             }
         }
-        unrolled!(ROTATION in [0 1 2 3 4 5 6 7] {
-            if ROTATION < D {
-                let grad = isa.load(&turned[ROTATION * I::LANES..]);
-                for (sums, x) in sums.iter_mut().zip(&inputs) {
-                    sums[ROTATION] = isa.fma(*x, grad, sums[ROTATION]);
-                }
+        unrolled!(ROTATION in [0 1 2 3 4 5 6 7] if ROTATION < D => {
+            let grad = isa.load(&turned[ROTATION * I::LANES..]);
+            for (sums, x) in sums.iter_mut().zip(&inputs) {
+                sums[ROTATION] = isa.fma(*x, grad, sums[ROTATION]);
             }
         });
     }
@@ -188,7 +201,6 @@ unsafe fn columns<I: Isa, const D: usize, const T: usize, const PART: bool>(
         let to = &mut result[place * channels..][..row.lanes];
         isa.store_part(to, isa.add(isa.load_part(to), *sum));
     }
-    T
 }
 
 /// For each pixel of a row of output gradients and each rotation `r`: lane `i` of a group of `D` gets the gradient of lane `i + r`.
@@ -197,10 +209,8 @@ fn turn<I: Isa, const D: usize>(isa: I, dy: &[f32], [step, lanes]: [usize; 2], t
     for (pixel, to) in turned.chunks_exact_mut(D * I::LANES).enumerate() {
         let x = isa.load_part(&dy[pixel * step..][..lanes]);
         isa.store(to, x);
-        unrolled!(ROTATION in [1 2 3 4 5 6 7] {
-            if ROTATION < D {
-                isa.store(&mut to[ROTATION * I::LANES..], isa.rotate_in_groups(x, D, ROTATION));
-            }
+        unrolled!(ROTATION in [1 2 3 4 5 6 7] if ROTATION < D => {
+            isa.store(&mut to[ROTATION * I::LANES..], isa.permute(x, const { &rotation_in_groups(D, ROTATION) }));
         });
     }
 }

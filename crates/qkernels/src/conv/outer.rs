@@ -3,7 +3,6 @@
 //! Both operands have their channels consecutive at every pixel, so nothing is packed: one side is read as vectors, the other is broadcast.
 
 use super::stage::Steps;
-use super::unroll::unrolled;
 use crate::isa::Isa;
 
 /// Values of one side at a pixel, consecutive in memory, and their place in the result.
@@ -138,25 +137,25 @@ unsafe fn column<I: Isa, const V: usize, const PART: bool>(
 unsafe fn tile<I: Isa, const R: usize, const V: usize, const PART: bool>(isa: I, work: &Outer, corner: Corner) {
     // SAFETY: the caller's promise.
     unsafe {
-        let at = |r: usize, v: usize| corner.result.add(r * work.width + v * I::LANES);
-        let mut sums = [[isa.zero(); V]; R];
+        let mut start = [[isa.zero(); V]; R];
         if work.resume {
-            unrolled!(ROW < R {
-                for (v, sum) in sums[ROW].iter_mut().enumerate() {
-                    *sum = load::<I, PART>(isa, at(ROW, v), corner.last);
-                }
-            });
-        }
-        let sums = accumulate::<I, R, V, PART>(isa, work, corner, sums);
-        unrolled!(ROW < R {
-            for (v, sum) in sums[ROW].iter().enumerate() {
-                if PART {
-                    isa.store_part_at(at(ROW, v), corner.last, *sum);
-                } else {
-                    isa.store_at(at(ROW, v), *sum);
+            for (r, sums) in start.iter_mut().enumerate() {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = load::<I, PART>(isa, corner.result.add(r * work.width + v * I::LANES), corner.last);
                 }
             }
-        });
+        }
+        let sums = accumulate::<I, R, V, PART>(isa, work, corner, start);
+        for (r, sums) in sums.iter().enumerate() {
+            for (v, sum) in sums.iter().enumerate() {
+                let to = corner.result.add(r * work.width + v * I::LANES);
+                if PART {
+                    isa.store_part_at(to, corner.last, *sum);
+                } else {
+                    isa.store_at(to, *sum);
+                }
+            }
+        }
     }
 }
 
@@ -184,12 +183,12 @@ unsafe fn accumulate<I: Isa, const R: usize, const V: usize, const PART: bool>(
                     for (v, vector) in vectors.iter_mut().enumerate() {
                         *vector = load::<I, PART>(isa, lanes.add(v * I::LANES), corner.last);
                     }
-                    unrolled!(ROW < R {
-                        let x = isa.splat(*rows.add(ROW));
-                        for (sum, vector) in sums[ROW].iter_mut().zip(&vectors) {
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let x = isa.splat(*rows.add(r));
+                        for (sum, vector) in sums.iter_mut().zip(&vectors) {
                             *sum = isa.fma(x, *vector, *sum);
                         }
-                    });
+                    }
                     rows = rows.wrapping_add(row_steps.pixel);
                     lanes = lanes.wrapping_add(lane_steps.pixel);
                 }

@@ -1,6 +1,5 @@
 //! The register tile of the correlations: a few output pixels by one or two vectors of channels, summed over runs of source values.
 
-use super::unroll::unrolled;
 use crate::Activation;
 use crate::isa::Isa;
 
@@ -62,18 +61,11 @@ pub(super) unsafe fn strip<I: Isa, const V: usize>(isa: I, s: &Strip) {
         )*}};
     }
     // Inline constants, so that the tiles of other cases are not even compiled.
-    if const { I::REGISTERS >= 32 } {
-        match V {
-            1 => tiles!(24 16 8 4 2 1),
-            2 => tiles!(12 8 4 2 1),
-            _ => tiles!(8 4 2 1),
-        }
-    } else {
-        match V {
-            1 => tiles!(12 8 4 2 1),
-            2 => tiles!(6 4 2 1),
-            _ => tiles!(4 2 1),
-        }
+    match const { (I::REGISTERS >= 32, V < 3) } {
+        (true, true) => tiles!(12 8 4 2 1),
+        (true, false) => tiles!(8 4 2 1),
+        (false, true) => tiles!(6 4 2 1),
+        (false, false) => tiles!(4 2 1),
     }
 }
 
@@ -85,54 +77,25 @@ pub(super) unsafe fn strip<I: Isa, const V: usize>(isa: I, s: &Strip) {
 unsafe fn tile<I: Isa, const R: usize, const V: usize>(isa: I, s: &Strip, places: &[Place; R]) {
     // SAFETY: all addresses below lie where the caller of `strip` promised.
     unsafe {
-        let mut sums = [[isa.zero(); V]; R];
-        if !s.resume {
-            // Stores wait for their lines; these arrive during the sums.
-            for place in places {
-                for v in 0..V {
-                    isa.prefetch(s.output.wrapping_add(place.output + v * I::LANES));
+        let mut start = [[isa.zero(); V]; R];
+        if s.resume {
+            for (sums, place) in start.iter_mut().zip(places) {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = load::<I>(isa, s.output.add(place.output), v, s.lanes);
                 }
             }
-        } else if s.lanes == V * I::LANES {
-            unrolled!(ROW < R {
-                for (v, sum) in sums[ROW].iter_mut().enumerate() {
-                    *sum = isa.load_at(s.output.add(places[ROW].output + v * I::LANES));
-                }
-            });
-        } else {
-            unrolled!(ROW < R {
-                for (v, sum) in sums[ROW].iter_mut().enumerate() {
-                    *sum = load(isa, s.output.add(places[ROW].output), v, s.lanes);
-                }
-            });
         }
-        let mut sums = accumulate(isa, s, places, sums);
-        let finish = s.finish.unwrap_or(Finish { bias: std::ptr::null(), activation: Activation::None });
-        if !finish.bias.is_null() {
-            for v in 0..V {
-                let bias = load(isa, finish.bias, v, s.lanes);
-                unrolled!(ROW < R {
-                    sums[ROW][v] = isa.add(sums[ROW][v], bias);
-                });
-            }
+        let mut sums = accumulate(isa, s, places, start);
+        if let Some(finish) = s.finish {
+            complete(isa, finish, s.lanes, &mut sums);
         }
-        if s.lanes == V * I::LANES && finish.activation == Activation::None {
-            unrolled!(ROW < R {
-                for (v, sum) in sums[ROW].iter().enumerate() {
-                    isa.store_at(s.output.add(places[ROW].output + v * I::LANES), *sum);
-                }
-            });
-        } else {
-            // A copy in memory, which a loop may index without forcing the sums out of their registers above.
-            let mut stored = [[isa.zero(); V]; R];
-            unrolled!(ROW < R {
-                stored[ROW] = sums[ROW];
-            });
-            for (sums, place) in stored.iter().zip(places) {
-                for (v, sum) in sums.iter().enumerate() {
-                    let count = s.lanes.saturating_sub(v * I::LANES).min(I::LANES);
-                    let y = finish.activation.apply_vector(isa, *sum);
-                    isa.store_part_at(s.output.add(place.output + v * I::LANES), count, y);
+        for (sums, place) in sums.iter().zip(places) {
+            for (v, sum) in sums.iter().enumerate() {
+                let to = s.output.add(place.output + v * I::LANES);
+                if s.lanes >= (v + 1) * I::LANES {
+                    isa.store_at(to, *sum);
+                } else {
+                    isa.store_part_at(to, s.lanes - v * I::LANES, *sum);
                 }
             }
         }
@@ -150,7 +113,6 @@ unsafe fn accumulate<I: Isa, const R: usize, const V: usize>(
     places: &[Place; R],
     mut sums: [[I::F32; V]; R],
 ) -> [[I::F32; V]; R] {
-    const { assert!(R <= 28, "`unrolled` has no more rows") };
     // SAFETY: the caller's promise.
     unsafe {
         let mut panel = s.panel;
@@ -159,64 +121,49 @@ unsafe fn accumulate<I: Isa, const R: usize, const V: usize>(
             for (from, place) in from.iter_mut().zip(places) {
                 *from = s.source.add(place.source + run.offset);
             }
-            let mut k = 0;
-            if V == 1 && R > 8 {
-                // So many pointers do not fit the registers: four values of each are taken at once.
-                while k + 4 <= run.length {
-                    let mut weights = [isa.zero(); 4];
-                    for (step, weights) in weights.iter_mut().enumerate() {
-                        *weights = isa.load_at(panel.add(step * I::LANES));
-                    }
-                    panel = panel.add(4 * I::LANES);
-                    sums = four_steps(isa, &from, k, weights, sums);
-                    k += 4;
-                }
-            }
-            while k < run.length {
+            for k in 0..run.length {
                 let mut weights = [isa.zero(); V];
                 for (v, weights) in weights.iter_mut().enumerate() {
                     *weights = isa.load_at(panel.add(v * I::LANES));
                 }
                 panel = panel.add(V * I::LANES);
-                unrolled!(ROW < R {
-                    let x = isa.splat(*from[ROW].add(k));
-                    for (sum, weights) in sums[ROW].iter_mut().zip(&weights) {
+                for (sums, from) in sums.iter_mut().zip(&from) {
+                    let x = isa.splat(*from.add(k));
+                    for (sum, weights) in sums.iter_mut().zip(&weights) {
                         *sum = isa.fma(x, *weights, *sum);
                     }
-                });
-                k += 1;
+                }
             }
         }
         sums
     }
 }
 
-/// Four products for each of `R` pixels, from `k` on.
+/// Bias and activation.
 ///
 /// # Safety
-/// As [`strip`].
+/// `lanes` values must be readable at the bias, where there is one.
 #[inline(always)]
-unsafe fn four_steps<I: Isa, const R: usize, const V: usize>(
+unsafe fn complete<I: Isa, const R: usize, const V: usize>(
     isa: I,
-    from: &[*const f32; R],
-    k: usize,
-    weights: [I::F32; 4],
-    mut sums: [[I::F32; V]; R],
-) -> [[I::F32; V]; R] {
-    // Eight independent sums at a time hide the latency of an addition.
-    unrolled!(GROUP in [0 8 16 24] {
-        unrolled!(STEP in [0 1 2 3] {
-            unrolled!(ONE in [0 1 2 3 4 5 6 7] {
-                const ROW: usize = GROUP + ONE;
-                if ROW < R {
-                    // SAFETY: the caller's promise.
-                    let x = isa.splat(unsafe { *from[ROW].add(k + STEP) });
-                    sums[ROW][0] = isa.fma(x, weights[STEP], sums[ROW][0]);
-                }
-            });
-        });
-    });
-    sums
+    finish: Finish,
+    lanes: usize,
+    sums: &mut [[I::F32; V]; R],
+) {
+    if !finish.bias.is_null() {
+        for v in 0..V {
+            // SAFETY: the caller's promise.
+            let bias = unsafe { load::<I>(isa, finish.bias, v, lanes) };
+            for sums in sums.iter_mut() {
+                sums[v] = isa.add(sums[v], bias);
+            }
+        }
+    }
+    if finish.activation != Activation::None {
+        for sum in sums.iter_mut().flatten() {
+            *sum = finish.activation.apply_vector(isa, *sum);
+        }
+    }
 }
 
 /// Vector `v` of the `lanes` values at `from`.

@@ -1,7 +1,7 @@
 //! The token of AVX2.
 
 use super::x86::arithmetic;
-use super::{Isa, transpose};
+use super::{Isa, MOST_LANES, transpose};
 use qtensor::bf16;
 use std::arch::x86_64::*;
 
@@ -101,6 +101,11 @@ unsafe impl Isa for Avx2 {
     unsafe fn transpose_at(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
         // SAFETY: the caller's promise; the token.
         unsafe { transpose::transpose_8(from, from_step, to, to_step) }
+    }
+    #[inline(always)]
+    fn permute(self, a: __m256, from: &'static [u32; MOST_LANES]) -> __m256 {
+        // SAFETY: 8 numbers are read, of which the instruction takes three bits each; the token.
+        unsafe { _mm256_permutevar8x32_ps(a, _mm256_loadu_si256(from.as_ptr().cast())) }
     }
     #[inline(always)]
     fn prefetch(self, at: *const f32) {

@@ -1,7 +1,7 @@
 //! Tokens of AVX-512.
 
 use super::x86::arithmetic;
-use super::{Isa, transpose};
+use super::{Isa, MOST_LANES, transpose};
 use qtensor::bf16;
 use std::arch::x86_64::*;
 
@@ -79,13 +79,9 @@ macro_rules! avx512 {
                 unsafe { transpose::transpose_16(from, from_step, to, to_step) }
             }
             #[inline(always)]
-            fn rotate_in_groups(self, a: __m512, depth: usize, by: usize) -> __m512 {
-                let mut lanes = [0i32; 16];
-                for (lane, from) in lanes.iter_mut().enumerate() {
-                    *from = (lane / depth * depth + (lane + by) % depth) as i32;
-                }
+            fn permute(self, a: __m512, from: &'static [u32; MOST_LANES]) -> __m512 {
                 // SAFETY: 16 numbers are read; the token.
-                unsafe { _mm512_permutexvar_ps(_mm512_loadu_si512(lanes.as_ptr().cast()), a) }
+                unsafe { _mm512_permutexvar_ps(_mm512_loadu_si512(from.as_ptr().cast()), a) }
             }
             #[inline(always)]
             fn prefetch(self, at: *const f32) {

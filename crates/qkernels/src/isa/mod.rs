@@ -177,15 +177,15 @@ pub unsafe trait Isa: Outline + Copy + Send + Sync + 'static {
             }
         }
     }
-    /// Lane `i` of each group of `depth` neighbouring lanes gets lane `(i + by) % depth` of the group; `depth` divides [`LANES`](Isa::LANES).
+    /// Lane `i` gets lane `from[i]` of `a`, for `i` below [`LANES`](Isa::LANES); `from` should be a constant.
     #[inline(always)]
-    fn rotate_in_groups(self, a: Self::F32, depth: usize, by: usize) -> Self::F32 {
-        let (mut from, mut to) = ([0.0f32; MOST_LANES], [0.0f32; MOST_LANES]);
-        self.store(&mut from, a);
-        for (lane, to) in to[..Self::LANES].iter_mut().enumerate() {
-            *to = from[lane / depth * depth + (lane + by) % depth];
+    fn permute(self, a: Self::F32, from: &'static [u32; MOST_LANES]) -> Self::F32 {
+        let (mut before, mut after) = ([0.0f32; MOST_LANES], [0.0f32; MOST_LANES]);
+        self.store(&mut before, a);
+        for (after, from) in after[..Self::LANES].iter_mut().zip(from) {
+            *after = before[*from as usize % Self::LANES];
         }
-        self.load(&to)
+        self.load(&after)
     }
     /// Asks for the cache line at `at`, which may be any address, to be brought into the nearest cache.
     #[inline(always)]
@@ -232,7 +232,18 @@ pub unsafe trait Isa: Outline + Copy + Send + Sync + 'static {
 }
 
 /// No instruction set has more lanes of f32.
-const MOST_LANES: usize = 16;
+pub const MOST_LANES: usize = 16;
+
+/// For [`Isa::permute`]: lane `i` of each group of `depth` neighbouring lanes gets lane `(i + by) % depth` of the group.
+pub const fn rotation_in_groups(depth: usize, by: usize) -> [u32; MOST_LANES] {
+    let mut from = [0; MOST_LANES];
+    let mut lane = 0;
+    while lane < MOST_LANES {
+        from[lane] = (lane / depth * depth + (lane + by) % depth) as u32;
+        lane += 1;
+    }
+    from
+}
 
 /// Calls that keep the instruction set, so that large kernels are compiled once and not once a call site.
 pub trait Outline: Sized {
@@ -305,6 +316,8 @@ macro_rules! isa_table {
         impl Outline for $module::$token {
             #[inline(always)]
             fn outline<K: Kernel>(self, kernel: K) -> K::Output {
+                // Inlined, its choices could be lifted out of the caller's loops, which copies them for each.
+                #[inline(never)]
                 $(#[target_feature(enable = $feature)])*
                 unsafe fn stamped<K: Kernel>(token: $module::$token, kernel: K) -> K::Output {
                     kernel.run(token)

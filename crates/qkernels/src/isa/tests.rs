@@ -160,15 +160,17 @@ impl Kernel for Rotations {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let [a, _, _] = inputs();
-        for depth in [2, 4, 8].into_iter().filter(|depth| *depth <= I::LANES) {
-            for by in 0..depth {
+        macro_rules! check {
+            ($($depth:literal $by:literal),*) => {$(if $depth <= I::LANES {
                 let mut out = [0.0; 16];
-                isa.store(&mut out, isa.rotate_in_groups(isa.load(&a), depth, by));
+                isa.store(&mut out, isa.permute(isa.load(&a), const { &rotation_in_groups($depth, $by) }));
                 for lane in 0..I::LANES {
-                    assert_eq!(out[lane], a[lane / depth * depth + (lane + by) % depth], "{depth} {by} lane {lane}");
+                    let from = lane / $depth * $depth + (lane + $by) % $depth;
+                    assert_eq!(out[lane], a[from], "{} {} lane {lane}", $depth, $by);
                 }
-            }
+            })*};
         }
+        check!(2 0, 2 1, 4 1, 4 2, 4 3, 8 0, 8 1, 8 5, 8 7);
     }
 }
 
