@@ -33,6 +33,17 @@ fn convolutions() {
 }
 
 #[test]
+fn convolutions_with_a_residual() {
+    let params = Conv2dParams { padding: [1, 1], ..Conv2dParams::default() };
+    let inputs = [normal(&[2, 3, 5, 4], 1), normal(&[4, 3, 3, 3], 2), normal(&[2, 4, 5, 4], 3), normal(&[4], 4)];
+    for activation in [Activation::None, Activation::Relu, Activation::LeakyRelu(0.2)] {
+        let op = Conv2d { params, activation };
+        check(&inputs[..3], |tape, x| tape.conv2d_add(op, &x[0], &x[1], None, &x[2]));
+        check(&inputs, |tape, x| tape.conv2d_add(op, &x[0], &x[1], Some(&x[3]), &x[2]));
+    }
+}
+
+#[test]
 fn stacked_convolutions() {
     let inputs = [
         normal(&[2, 3, 5, 4], 1),

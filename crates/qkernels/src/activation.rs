@@ -1,5 +1,6 @@
 //! Activations that a kernel applies in its epilogue, before the value leaves the register.
 
+use crate::elementwise::UnaryOp;
 use crate::isa::Isa;
 
 /// A function of each element that a product or a convolution applies to its result. NaN stays NaN.
@@ -17,6 +18,16 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// The same function as an operation on tensors; `None` for none.
+    pub fn function(self) -> Option<UnaryOp> {
+        match self {
+            Activation::None => None,
+            Activation::Relu => Some(UnaryOp::Relu),
+            Activation::Relu6 => Some(UnaryOp::Relu6),
+            Activation::LeakyRelu(slope) => Some(UnaryOp::LeakyRelu(f64::from(slope))),
+        }
+    }
+
     /// Of one vector.
     #[inline(always)]
     pub fn apply_vector<I: Isa>(self, isa: I, x: I::F32) -> I::F32 {

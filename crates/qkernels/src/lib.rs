@@ -16,7 +16,7 @@ pub mod softmax;
 pub mod update;
 
 pub use activation::Activation;
-pub use conv::{Conv2dParams, conv2d, conv2d_input_grad, conv2d_weight_grad};
+pub use conv::{Conv2dParams, conv2d, conv2d_add, conv2d_input_grad, conv2d_weight_grad};
 pub use conv::{
     Projection, conv2d_stacked, conv2d_stacked_input_grad, conv2d_stacked_joined, conv2d_stacked_weight_grad,
 };

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use qkernels::conv::{Algorithm, Direction, Operands, explain, run_with};
-use qkernels::{Activation, Conv2dParams, conv2d, conv2d_input_grad, conv2d_weight_grad, naive, par};
+use qkernels::{Activation, Conv2dParams, conv2d, conv2d_add, conv2d_input_grad, conv2d_weight_grad, naive, par};
 use qtensor::random::{Purpose, Stream, StreamKey};
 use qtensor::{DType, Result, Tensor};
 
@@ -110,6 +110,11 @@ fn check(case: &Case) -> Result<()> {
         &naive::conv::conv2d(&x, &w, bias.as_ref(), p, case.activation)?,
         taps * case.depth[0],
     )?;
+    let sums = f64s(&naive::conv::conv2d(&x, &w, bias.as_ref(), p, Activation::None)?)?;
+    let added = sums.iter().zip(f64s(&dy)?).map(|(sum, residual)| case.activation.apply(sum + residual));
+    let added = Tensor::from_vec(y.shape(), added.collect::<Vec<f64>>())?;
+    let with_residual = conv2d_add(&x, &w, bias.as_ref(), &dy, p, case.activation)?;
+    assert_close("with a residual", &with_residual, &added, taps * case.depth[0])?;
     let dx = conv2d_input_grad(&dy, &w, &case.x_shape(), p)?;
     assert!(dx.layout().is_channels_last());
     assert_close(

@@ -4,7 +4,7 @@ use super::unary::of_epilogue;
 use crate::{Context, Error, Op, Record, Result, Saved, Tape, Var, Vjp};
 use qkernels::elementwise::unary_grad_assign;
 use qkernels::reduce::sum;
-use qkernels::{Activation, Conv2dParams, conv2d, conv2d_input_grad, conv2d_weight_grad};
+use qkernels::{Activation, Conv2dParams, conv2d, conv2d_add, conv2d_input_grad, conv2d_weight_grad};
 use qtensor::Tensor;
 
 /// A convolution, `activation(x * w + b)`: `x` `[N, C, H, W]`, `w` `[O, C / groups, kh, kw]`, and, as an optional third input,
@@ -65,7 +65,64 @@ impl Op for Conv2d {
     }
 }
 
+/// A convolution that takes in a residual, `activation(x * w + b + r)`: inputs as [`Conv2d`], and `r` of the output's shape as the last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Conv2dAdd(pub Conv2d);
+
+impl Vjp for Conv2dAdd {
+    fn name(&self) -> &'static str {
+        "conv2d_add"
+    }
+
+    fn save(&self, record: &Record<'_>, saved: &mut Saved) {
+        self.0.save(record, saved);
+    }
+
+    fn vjp(&self, mut saved: Saved, mut dy: Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        if let Some(function) = of_epilogue("conv2d_add", self.0.activation)? {
+            unary_grad_assign(function, &saved.take()?, &mut dy)?;
+        }
+        let Some((needs_residual, needs)) = needs.split_last() else { return Ok(Vec::new()) };
+        let residual = needs_residual.then(|| dy.clone());
+        let plain = Conv2d { activation: Activation::None, ..self.0 };
+        let mut gradients = plain.vjp(saved, dy, needs)?;
+        gradients.push(residual);
+        Ok(gradients)
+    }
+}
+
+impl Op for Conv2dAdd {
+    fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
+        let Conv2d { params, activation } = &self.0;
+        of_epilogue("conv2d_add", *activation)?;
+        let (x, w, bias, residual) = match x {
+            [x, w, residual] => (x, w, None, residual),
+            [x, w, bias, residual] => (x, w, Some(bias), residual),
+            _ => {
+                let message = format!("expected x, w, perhaps a bias, and a residual, found {}", x.len());
+                return Err(Error::argument("conv2d_add", message));
+            }
+        };
+        Ok(conv2d_add(x, w, bias, residual, params, *activation)?)
+    }
+
+    fn multiply_adds(&self, inputs: &[Tensor], output: &Tensor) -> u64 {
+        self.0.multiply_adds(inputs, output)
+    }
+}
+
 impl Tape {
+    /// [`conv2d_with`](Self::conv2d_with) that takes in a residual of the output's shape before the activation: see [`Conv2dAdd`].
+    ///
+    /// # Errors
+    /// As [`conv2d_with`](Self::conv2d_with); or a residual of another shape or type.
+    pub fn conv2d_add(&mut self, op: Conv2d, x: &Var, w: &Var, bias: Option<&Var>, residual: &Var) -> Result<Var> {
+        match bias {
+            Some(bias) => self.apply(Conv2dAdd(op), &[x, w, bias, residual]),
+            None => self.apply(Conv2dAdd(op), &[x, w, residual]),
+        }
+    }
+
     /// The convolution of `x` `[N, C, H, W]` with `w` `[O, C / groups, kh, kw]`, plus `bias` `[O]`: see [`Conv2d`].
     ///
     /// # Errors

@@ -18,7 +18,7 @@ mod stacked;
 mod unary;
 
 pub use binary::{AddRelu, Binary};
-pub use conv::Conv2d;
+pub use conv::{Conv2d, Conv2dAdd};
 pub use dropout::Dropout;
 pub use linear::{Linear, Matmul};
 pub use loss::{LogSoftmax, SoftmaxCrossEntropy, SumOfSquares};

@@ -45,12 +45,7 @@ impl Op for Unary {
 /// # Errors
 /// A leaky ReLU whose slope is negative: its output does not tell the sign of its input.
 pub(super) fn of_epilogue(op: &'static str, activation: Activation) -> Result<Option<UnaryOp>> {
-    let function = match activation {
-        Activation::None => return Ok(None),
-        Activation::Relu => UnaryOp::Relu,
-        Activation::Relu6 => UnaryOp::Relu6,
-        Activation::LeakyRelu(slope) => UnaryOp::LeakyRelu(f64::from(slope)),
-    };
+    let Some(function) = activation.function() else { return Ok(None) };
     if function.saves() != Saves::Output {
         return Err(Error::argument(op, format!("{activation:?} has no derivative in its output; apply it as an op")));
     }

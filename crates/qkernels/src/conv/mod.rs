@@ -19,6 +19,7 @@ mod grouped_grad;
 mod outer;
 mod plan;
 mod pointwise;
+mod residual;
 pub mod shapes;
 mod stacked;
 mod stage;
@@ -39,11 +40,13 @@ use geometry::check_float;
 use grouped::Grouped;
 use plan::Plan;
 use qtensor::{DType, Error, Result, Tensor};
+pub use residual::conv2d_add;
 pub use stacked::{
     Projection, conv2d_stacked, conv2d_stacked_input_grad, conv2d_stacked_joined, conv2d_stacked_weight_grad,
 };
 use stage::Images;
 use weights::Weights;
+use winograd::Ending;
 
 /// How a convolution walks its input; pairs are (height, width).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -158,7 +161,8 @@ fn forward_by(algorithm: Algorithm, geometry: &Geometry, call: &Forward) -> Resu
         .run(),
         Algorithm::Pointwise => pointwise::forward(x, w, bias, activation, geometry),
         Algorithm::Winograd => {
-            Ok(winograd::forward(geometry, x, &[(w, slice()?)], activation, false, isa::current())?.swap_remove(0))
+            let ending = Ending { residual: None, activation };
+            Ok(winograd::forward(geometry, x, &[(w, slice()?)], ending, false, isa::current())?.swap_remove(0))
         }
         Algorithm::Loops => {
             let y = naive::conv::conv2d(x, w, bias, params, activation)?;

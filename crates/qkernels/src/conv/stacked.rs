@@ -5,6 +5,7 @@
 
 use super::algorithm::{Algorithm, Direction};
 use super::geometry::check_float;
+use super::winograd::Ending;
 use super::{Conv2dParams, Geometry, algorithm, bias_values, conv2d, conv2d_input_grad, conv2d_weight_grad, winograd};
 use crate::elementwise::add_assign;
 use crate::{Activation, isa};
@@ -78,7 +79,8 @@ impl Stack<'_> {
         for (projection, bias) in self.projections.iter().zip(&biases) {
             projections.push((projection.w, bias.as_ref().map(Tensor::as_slice::<f32>).transpose()?));
         }
-        winograd::forward(&self.geometry, x, &projections, activation, is_joined, isa::current())
+        let ending = Ending { activation, residual: None };
+        winograd::forward(&self.geometry, x, &projections, ending, is_joined, isa::current())
     }
 }
 

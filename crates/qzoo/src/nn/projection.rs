@@ -188,6 +188,25 @@ impl Projection {
         })
     }
 
+    /// `epilogue(weight · x + bias + residual)` in one pass; `None` where no kernel does that.
+    ///
+    /// # Errors
+    /// The input, the bias or the residual does not fit.
+    pub(crate) fn forward_with_residual(
+        &self,
+        tape: &mut Tape,
+        x: &Var,
+        epilogue: Epilogue,
+        [bias, residual]: [Option<&Var>; 2],
+        context: &Context,
+    ) -> Result<Option<Var>> {
+        let (Map::Conv2d(map), Some(residual)) = (self.map, residual) else { return Ok(None) };
+        let weight = context.parameter(self.weight)?;
+        let params = Conv2dParams { winograd: self.winograd, ..map.params() };
+        let op = Conv2dOp { params, activation: epilogue };
+        tape.scope(&self.name, |tape| tape.conv2d_add(op, x, weight, bias, residual)).map(Some)
+    }
+
     /// Its name within the scope of its parent.
     pub fn name(&self) -> &str {
         &self.name

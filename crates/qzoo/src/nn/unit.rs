@@ -92,20 +92,22 @@ impl Unit {
         bias: Option<&Var>,
         context: &Context,
     ) -> Result<Var> {
-        match (residual, self.activation.epilogue()) {
-            (None, Some(epilogue)) => self.projection.forward_with_bias(tape, x, epilogue, bias, context),
-            (Some(residual), Some(Epilogue::Relu)) => {
-                let y = self.projection.forward_with_bias(tape, x, Epilogue::None, bias, context)?;
-                tape.add_relu(&y, residual)
-            }
-            (residual, _) => {
-                let mut y = self.projection.forward_with_bias(tape, x, Epilogue::None, bias, context)?;
-                if let Some(residual) = residual {
-                    y = tape.add(&y, residual)?;
-                }
-                self.activation.forward(tape, &y, context)
-            }
+        let epilogue = self.activation.epilogue();
+        if residual.is_none()
+            && let Some(epilogue) = epilogue
+        {
+            return self.projection.forward_with_bias(tape, x, epilogue, bias, context);
         }
+        if let Some(epilogue) = epilogue
+            && let Some(y) = self.projection.forward_with_residual(tape, x, epilogue, [bias, residual], context)?
+        {
+            return Ok(y);
+        }
+        let mut y = self.projection.forward_with_bias(tape, x, Epilogue::None, bias, context)?;
+        if let Some(residual) = residual {
+            y = tape.add(&y, residual)?;
+        }
+        self.activation.forward(tape, &y, context)
     }
 
     /// Makes a normalisation that directly follows the projection part of its weights.

@@ -31,7 +31,16 @@ pub(super) struct Correlation<'a> {
     pub(super) output: [usize; 2],
     /// One for each target: a value for each channel, or none.
     pub(super) biases: Vec<Option<&'a [f32]>>,
-    pub(super) activation: Activation,
+    pub(super) ending: Ending<'a>,
+}
+
+/// What happens to a sum and its bias before they are stored.
+#[derive(Clone, Copy, Default)]
+pub(in crate::conv) struct Ending<'a> {
+    /// Added: values in the order of the only target.
+    pub(in crate::conv) residual: Option<&'a [f32]>,
+    /// Applied last.
+    pub(in crate::conv) activation: Activation,
 }
 
 impl Correlation<'_> {
@@ -46,18 +55,36 @@ impl Correlation<'_> {
             sources: self.sources.len(),
             source_channels: self.source_channels,
         };
-        let packed = Packed::new(&self.filters, size, isa)?;
+        let panels = size.panels(isa.lanes());
         let tiles = Tiles::new(self.batch, self.output);
         let row = size.row(isa.lanes());
-        let blocks = Blocks::new(tiles.count, row, &packed.panels, isa.lanes());
-        let values = packed.buffer.memory::<f32>()?;
+        let blocks = Blocks::new(tiles.count, row, &panels, isa.lanes());
         let shares = blocks.shares.len();
-        par::for_each(tiles.count.div_ceil(blocks.tiles) * shares, |task| {
+        let blocks_of_tiles = tiles.count.div_ceil(blocks.tiles);
+        // Filters that serve one block of tiles alone are transformed where they are used: all of them may be larger than any cache.
+        let all = match blocks_of_tiles > 1 || shares == 1 {
+            true => Some(Packed::new(&self.filters, size, &panels, isa, |count, task| par::for_each(count, task))?),
+            false => None,
+        };
+        par::for_each(blocks_of_tiles * shares, |task| {
             let (first, share) = (task / shares * blocks.tiles, task % shares);
-            let range = first..(first + blocks.tiles).min(tiles.count);
-            let panels = blocks.shares[share].clone();
-            let group = blocks.group;
-            dispatch_on(isa, Task { work: self, packed: &packed, values, tiles, row, range, panels, group, outs });
+            let own = all.is_none().then(|| {
+                let panels = &panels[blocks.shares[share].clone()];
+                let here = |count: usize, task: &(dyn Fn(usize) + Sync)| (0..count).for_each(task);
+                Packed::new(&self.filters, size, panels, isa, here).expect("smaller than the results")
+            });
+            let Some(packed) = all.as_ref().or(own.as_ref()) else { return };
+            let task = Task {
+                work: self,
+                packed,
+                tiles,
+                row,
+                range: first..(first + blocks.tiles).min(tiles.count),
+                panels: if own.is_some() { &packed.panels } else { &packed.panels[blocks.shares[share].clone()] },
+                group: blocks.group,
+                outs,
+            };
+            dispatch_on(isa, task);
         });
         Ok(())
     }
@@ -67,12 +94,10 @@ impl Correlation<'_> {
 struct Task<'a> {
     work: &'a Correlation<'a>,
     packed: &'a Packed,
-    /// The packed filters.
-    values: &'a [f32],
     tiles: Tiles,
     row: usize,
     range: Range<usize>,
-    panels: Range<usize>,
+    panels: &'a [Panel],
     group: usize,
     outs: &'a [SharedOut<f32>],
 }
@@ -86,8 +111,8 @@ impl Kernel for Task<'_> {
         let count = self.range.len();
         let step = point_step(count, row);
         let width = |panels: &[Panel]| panels.iter().map(|p| p.vectors * I::LANES).sum::<usize>();
-        let panels = &packed.panels[self.panels.clone()];
-        let widest = panels.chunks(self.group).map(width).max().unwrap_or(0);
+        let values = packed.buffer.memory::<f32>().expect("fresh memory of this type");
+        let widest = self.panels.chunks(self.group).map(width).max().unwrap_or(0);
         let mut scratch = Scratch::new();
         let memory = scratch.take(POINTS * (step + point_step(count, widest)));
         let (inputs, products) = memory.split_at_mut(POINTS * step);
@@ -105,12 +130,12 @@ impl Kernel for Task<'_> {
                 of: Of::Inputs,
             });
         }
-        for panels in panels.chunks(self.group) {
+        for panels in self.panels.chunks(self.group) {
             let width = width(panels);
             let products_step = point_step(count, width);
             isa.outline(Products {
                 packed,
-                values: self.values,
+                values,
                 panels,
                 tiles: count,
                 inputs,
@@ -198,6 +223,7 @@ impl Kernel for Outputs<'_> {
     fn run<I: Isa>(self, isa: I) {
         let [height, width] = self.work.output;
         let channels = self.work.channels;
+        let Ending { residual, activation } = self.work.ending;
         for (t, [n, row, column]) in self.tiles.places(self.range.clone()).enumerate() {
             let (row, column) = (row * TILE, column * TILE);
             let rows = TILE.min(height - row);
@@ -213,7 +239,8 @@ impl Kernel for Outputs<'_> {
                         from: self.products[from..].as_ptr(),
                         step: self.step,
                         bias: bias.map_or(isa.zero(), |b| isa.load_part(&b[first..first + count])),
-                        activation: self.work.activation,
+                        residual: residual.map_or(std::ptr::null(), |r| r[place + first..].as_ptr()),
+                        activation,
                         // SAFETY: the pixel and its channel lie in the target.
                         to: unsafe { self.outs[panel.target].at(place + first) },
                         steps: [width * channels, channels],
@@ -240,6 +267,8 @@ struct Back<V> {
     from: *const f32,
     step: usize,
     bias: V,
+    /// Values that belong to those at `to`, or null.
+    residual: *const f32,
     activation: Activation,
     to: *mut f32,
     /// Elements to the next row and the next pixel of the output.
@@ -252,7 +281,7 @@ struct Back<V> {
 
 impl<V: Copy> Back<V> {
     /// # Safety
-    /// All points must be readable, all pixels and channels that exist writable; the whole tile where `WHOLE`.
+    /// All points must be readable, all pixels and channels that exist writable, those of the residual readable; the whole tile where `WHOLE`.
     #[inline(always)]
     unsafe fn run<I: Isa<F32 = V>, const WHOLE: bool>(&self, isa: I) {
         // SAFETY: the caller's promise.
@@ -272,15 +301,20 @@ impl<V: Copy> Back<V> {
     /// As [`run`](Self::run).
     #[inline(always)]
     unsafe fn put<I: Isa<F32 = V>, const WHOLE: bool>(&self, isa: I, row: usize, column: usize, x: V) {
-        let x = self.activation.apply_vector(isa, isa.add(x, self.bias));
-        let to = self.to.wrapping_add(row * self.steps[0] + column * self.steps[1]);
+        if !WHOLE && (row >= self.size[0] || column >= self.size[1]) {
+            return;
+        }
+        let at = row * self.steps[0] + column * self.steps[1];
+        let to = self.to.wrapping_add(at);
+        let mut x = isa.add(x, self.bias);
         // SAFETY: the caller's promise.
         unsafe {
-            if WHOLE {
-                isa.store_at(to, x);
-            } else if row < self.size[0] && column < self.size[1] {
-                isa.store_part_at(to, self.count, x);
+            if !self.residual.is_null() {
+                let residual = self.residual.add(at);
+                x = isa.add(x, if WHOLE { isa.load_at(residual) } else { isa.load_part_at(residual, self.count) });
             }
+            let x = self.activation.apply_vector(isa, x);
+            if WHOLE { isa.store_at(to, x) } else { isa.store_part_at(to, self.count, x) }
         }
     }
 }

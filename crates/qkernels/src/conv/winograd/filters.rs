@@ -3,7 +3,7 @@
 use super::transform::{PATCH, POINTS, TAPS, both_axes, filter, unrolled};
 use crate::conv::stage::Scratch;
 use crate::isa::{Isa, IsaId, Kernel, dispatch_on};
-use crate::par::{self, SharedOut};
+use crate::par::SharedOut;
 use qtensor::{DType, Result, Tensor};
 use std::ops::Range;
 
@@ -125,9 +125,25 @@ impl Size {
     pub(super) fn depth(&self, vector: usize) -> usize {
         if self.sources == 1 { self.source_channels } else { self.row(vector) }
     }
+
+    /// All panels, one after the other.
+    pub(super) fn panels(&self, vector: usize) -> Vec<Panel> {
+        let depth = self.depth(vector);
+        let mut panels = Vec::new();
+        let mut end = 0;
+        for target in 0..self.targets {
+            for first in (0..self.channels).step_by(PANEL_VECTORS * vector) {
+                let lanes = first..(first + PANEL_VECTORS * vector).min(self.channels);
+                let vectors = lanes.len().div_ceil(vector);
+                panels.push(Panel { target, lanes, vectors, start: end });
+                end += POINTS * point_step(depth, vectors * vector);
+            }
+        }
+        panels
+    }
 }
 
-/// All panels in one buffer: for each panel and point, one row of lanes for each summed channel.
+/// Panels in one buffer: for each panel and point, one row of lanes for each summed channel.
 pub(super) struct Packed {
     pub(super) buffer: Tensor,
     pub(super) panels: Vec<Panel>,
@@ -136,28 +152,27 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// Transforms `filters`, for each target one of each source.
+    /// Transforms `filters`, for each target one of each source, for some neighbouring panels, in tasks that `for_each` runs.
     ///
     /// # Errors
     /// The size overflows.
-    pub(super) fn new(filters: &[Filters], size: Size, isa: IsaId) -> Result<Packed> {
+    pub(super) fn new(
+        filters: &[Filters],
+        size: Size,
+        panels: &[Panel],
+        isa: IsaId,
+        for_each: impl Fn(usize, &(dyn Fn(usize) + Sync)),
+    ) -> Result<Packed> {
         let vector = isa.lanes();
         let depth = size.depth(vector);
-        let mut panels = Vec::new();
-        let mut end = 0;
-        for target in 0..size.targets {
-            for first in (0..size.channels).step_by(PANEL_VECTORS * vector) {
-                let lanes = first..(first + PANEL_VECTORS * vector).min(size.channels);
-                let vectors = lanes.len().div_ceil(vector);
-                panels.push(Panel { target, lanes, vectors, start: end });
-                end += POINTS * point_step(depth, vectors * vector);
-            }
-        }
+        let start = panels.first().map_or(0, |panel| panel.start);
+        let panels: Vec<Panel> = panels.iter().map(|p| Panel { start: p.start - start, ..p.clone() }).collect();
+        let end = panels.last().map_or(0, |p| p.start + POINTS * point_step(depth, p.vectors * vector));
         let mut buffer = Tensor::empty([end], DType::F32)?;
         let out = SharedOut::new(buffer.memory_mut::<f32>()?);
         let packed = Packed { buffer, panels, depth, vector };
         let chunks = size.source_channels.div_ceil(CHUNK);
-        par::for_each(packed.panels.len() * size.sources * chunks, |task| {
+        for_each(packed.panels.len() * size.sources * chunks, &|task| {
             let (panel, rest) = (task / (size.sources * chunks), task % (size.sources * chunks));
             let (source, first) = (rest / chunks, rest % chunks * CHUNK);
             let panel = &packed.panels[panel];

@@ -14,10 +14,10 @@ mod weight_grad;
 
 use super::Geometry;
 use super::stage::Images;
-use crate::Activation;
 use crate::isa::IsaId;
 use crate::par::SharedOut;
 use correlate::Correlation;
+pub(super) use correlate::Ending;
 use filters::Filters;
 use qtensor::{DType, Result, Tensor};
 use weight_grad::WeightGrad;
@@ -32,7 +32,8 @@ fn channels_last(x: &Tensor) -> Tensor {
     if x.strides()[1] == 1 { x.clone() } else { x.to_channels_last() }
 }
 
-/// `activation(conv(x, w) + bias)` for each of `projections`, filters with their bias: a tensor for each, or one in which they follow each other along the batch.
+/// `ending(conv(x, w) + bias)` for each of `projections`, filters with their bias: a tensor for each, or one in which they follow each other along the batch.
+/// A residual has the memory of the only result.
 ///
 /// # Errors
 /// A size overflows.
@@ -40,7 +41,7 @@ pub(super) fn forward(
     g: &Geometry,
     x: &Tensor,
     projections: &[(&Tensor, Option<&[f32]>)],
-    activation: Activation,
+    ending: Ending,
     is_joined: bool,
     isa: IsaId,
 ) -> Result<Vec<Tensor>> {
@@ -55,7 +56,7 @@ pub(super) fn forward(
         channels: g.filters,
         output: g.out,
         biases: projections.iter().map(|(_, bias)| *bias).collect(),
-        activation,
+        ending,
     };
     let [n, o, h, w] = g.output_shape();
     let together = if is_joined { projections.len() } else { 1 };
@@ -86,7 +87,7 @@ pub(super) fn input_grad(g: &Geometry, outputs: &[(&Tensor, &Tensor)], isa: IsaI
         channels: g.channels,
         output: g.input,
         biases: vec![None],
-        activation: Activation::None,
+        ending: Ending::default(),
     };
     let shape = [g.batch, g.channels, g.input[0], g.input[1]];
     let mut sum = Tensor::empty_channels_last(shape, DType::F32)?;

@@ -1,6 +1,6 @@
 //! Against textbook loops in f64, on every instruction set, whatever the choice of algorithm would be for such shapes.
 
-use super::{forward, input_grad, weight_grad};
+use super::{Ending, forward, input_grad, weight_grad};
 use crate::conv::{Conv2dParams, Geometry};
 use crate::{Activation, isa, naive};
 use qtensor::random::{Purpose, Stream, StreamKey};
@@ -8,6 +8,9 @@ use qtensor::{DType, Result, Tensor};
 
 /// Sizes: batch, channels, filters, height, width, padding of rows and of columns.
 type Sizes = [usize; 7];
+
+const LEAKY: Ending = Ending { residual: None, activation: Activation::LeakyRelu(0.1) };
+const RELU: Ending = Ending { residual: None, activation: Activation::Relu };
 
 struct Case {
     geometry: Geometry,
@@ -63,7 +66,7 @@ fn check(sizes: Sizes) -> Result<()> {
     let expected_dw = naive::conv::conv2d_weight_grad(&case.x, &case.dy, case.w[0].shape(), p)?;
     let expected_dx = naive::conv::conv2d_input_grad(&case.dy, &case.w[0], case.x.shape(), p)?;
     for isa in isa::available() {
-        let y = forward(g, &case.x, &[(&case.w[0], Some(bias))], Activation::LeakyRelu(0.1), false, isa)?;
+        let y = forward(g, &case.x, &[(&case.w[0], Some(bias))], LEAKY, false, isa)?;
         assert!(y[0].layout().is_channels_last());
         let found = error(&y[0], &expected)?;
         assert!(found < bound(g.channels), "forward, {isa:?}, {sizes:?}: {found:e}");
@@ -112,12 +115,12 @@ fn stacked_projections() -> Result<()> {
         let (g, w) = (&case.geometry, &case.w);
         let bias = case.bias.as_slice::<f32>()?;
         for isa in isa::available() {
-            let both = forward(g, &case.x, &[(&w[0], None), (&w[1], Some(bias))], Activation::Relu, false, isa)?;
+            let both = forward(g, &case.x, &[(&w[0], None), (&w[1], Some(bias))], RELU, false, isa)?;
             for (i, bias) in [None, Some(bias)].into_iter().enumerate() {
-                let one = forward(g, &case.x, &[(&w[i], bias)], Activation::Relu, false, isa)?;
+                let one = forward(g, &case.x, &[(&w[i], bias)], RELU, false, isa)?;
                 assert_eq!(both[i].to_vec::<f32>()?, one[0].to_vec::<f32>()?, "{isa:?}");
             }
-            let joined = forward(g, &case.x, &[(&w[0], None), (&w[1], Some(bias))], Activation::Relu, true, isa)?;
+            let joined = forward(g, &case.x, &[(&w[0], None), (&w[1], Some(bias))], RELU, true, isa)?;
             assert_eq!(joined[0].to_vec::<f32>()?, Tensor::concatenate(&both, 0)?.to_vec::<f32>()?, "{isa:?}");
             let dws = weight_grad(g, &case.x, &[&case.dy, &both[0], &both[1]], isa)?;
             for (dw, dy) in dws.iter().zip([&case.dy, &both[0], &both[1]]) {

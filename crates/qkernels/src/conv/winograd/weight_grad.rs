@@ -37,6 +37,26 @@ impl WeightGrad<'_> {
         let vector = isa.lanes();
         let blocks = GradBlocks::new(tiles.count, self.channels, [self.grads.len(), self.filters], vector);
         let step = blocks.size();
+        let shape = [self.filters, self.channels, TAPS, TAPS];
+        let mut grads: Vec<Tensor> =
+            self.grads.iter().map(|_| Tensor::empty(shape, DType::F32)).collect::<Result<_>>()?;
+        let outs = grads.iter_mut().map(|t| Ok(SharedOut::new(t.memory_mut::<f32>()?)));
+        let outs: Vec<SharedOut<f32>> = outs.collect::<Result<_>>()?;
+        let finish = |block, start, parts: &[f32]| {
+            dispatch_on(isa, Finish { work: self, blocks: &blocks, block, start, parts, step, outs: &outs });
+        };
+        if blocks.parts == 1 {
+            // The sums of all blocks may be larger than any cache: each is finished while it is near.
+            par::for_each(blocks.count(), |block| {
+                let mut scratch = Scratch::new();
+                let sums = &mut scratch.take(POINTS * step)[..POINTS * step];
+                let range = 0..tiles.count;
+                let part = Part { work: self, blocks: &blocks, block, tiles, range, sums: sums.as_mut_ptr(), step };
+                dispatch_on(isa, part);
+                (0..blocks.vectors()).for_each(|i| finish(block, i * vector, sums));
+            });
+            return Ok(grads);
+        }
         let tasks = blocks.count() * blocks.parts;
         let mut sums = Tensor::empty([tasks, POINTS * step], DType::F32)?;
         let out = SharedOut::new(sums.memory_mut::<f32>()?);
@@ -49,15 +69,9 @@ impl WeightGrad<'_> {
             dispatch_on(isa, Part { work: self, blocks: &blocks, block, tiles, range, sums, step });
         });
         let sums = sums.memory::<f32>()?;
-        let shape = [self.filters, self.channels, TAPS, TAPS];
-        let mut grads: Vec<Tensor> =
-            self.grads.iter().map(|_| Tensor::empty(shape, DType::F32)).collect::<Result<_>>()?;
-        let outs = grads.iter_mut().map(|t| Ok(SharedOut::new(t.memory_mut::<f32>()?)));
-        let outs: Vec<SharedOut<f32>> = outs.collect::<Result<_>>()?;
         par::for_each(blocks.count() * blocks.vectors(), |task| {
             let (block, start) = (task / blocks.vectors(), task % blocks.vectors() * vector);
-            let parts = &sums[block * blocks.parts * POINTS * step..][..blocks.parts * POINTS * step];
-            dispatch_on(isa, Finish { work: self, blocks: &blocks, block, start, parts, step, outs: &outs });
+            finish(block, start, &sums[block * blocks.parts * POINTS * step..][..blocks.parts * POINTS * step]);
         });
         Ok(grads)
     }
