@@ -4,11 +4,29 @@
 //! the order of the pieces. So every result is the same to the bit for any number of threads.
 
 use rayon::prelude::*;
+use std::cell::Cell;
 use std::ops::Range;
+
+thread_local! {
+    /// Whether kernels keep to this thread.
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Threads that kernels use.
 pub fn threads() -> usize {
-    rayon::current_num_threads()
+    if ALONE.get() { 1 } else { rayon::current_num_threads() }
+}
+
+/// Runs `work` with kernels that use this thread alone.
+fn alone<R>(work: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _restore = Restore(ALONE.replace(true));
+    work()
 }
 
 /// Sets the number of threads for the whole process; 0 means one for each core that the process may use. It can be set once, before the first kernel runs.
@@ -56,6 +74,12 @@ pub fn map<R: Send>(count: usize, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
     } else {
         (0..count).into_par_iter().with_max_len(1).map(&work).collect()
     }
+}
+
+/// As [`map`], for work that calls many kernels one after the other on values that a core's cache holds: each `work(i)` keeps to one thread where there are
+/// enough of them for all, else they run in turn, each on all threads.
+pub fn map_whole<R: Send>(count: usize, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    if count < threads() { (0..count).map(work).collect() } else { map(count, |i| alone(|| work(i))) }
 }
 
 /// Cuts `0..length` into pieces of `piece` (the last may be shorter) and runs `work` on each.

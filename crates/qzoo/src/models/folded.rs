@@ -5,7 +5,7 @@ use qkernels::par;
 use qtensor::Tensor;
 
 /// A network prepared for answers only: every batch normalisation that directly follows a convolution or a linear layer is part of its weights and its
-/// bias, and activations are applied where the result is computed. The logits are those of [`Model::infer`] up to rounding.
+/// bias, and activations are applied where the result is computed. A batch goes through the network in slices that stay in the caches. The logits are those of [`Model::infer`] up to rounding.
 ///
 /// ```
 /// use qgraph::Tensor;
@@ -20,6 +20,23 @@ pub struct Folded {
     /// With the folded parameters.
     model: Model,
     leaves: Leaves,
+    /// Images that go through the network together.
+    slice: usize,
+}
+
+/// Bytes of the largest activation of a slice: a core's cache holds it and what is computed from it.
+const SLICE_BYTES: u64 = 1 << 20;
+/// Weights are prepared again for each slice, which takes as many times their bytes, and should be a small part of the work.
+const PREPARATION: u64 = 8;
+
+/// How many images fit the caches while they go through the network, or all where preparing the weights for each slice would cost more than that saves.
+/// It depends on nothing but the network, so that results do not depend on the number of threads.
+fn slice(model: &Model) -> Result<usize> {
+    let rows = model.summary()?;
+    let weights: u64 = rows.iter().map(|row| 4 * row.parameters as u64).sum();
+    let activations = rows.iter().map(|row| row.activation_bytes);
+    let slice = (SLICE_BYTES / activations.clone().max().unwrap_or(1).max(1)).max(1);
+    Ok(if PREPARATION * weights <= slice * activations.sum::<u64>() { slice as usize } else { usize::MAX })
 }
 
 impl Folded {
@@ -27,7 +44,8 @@ impl Folded {
         let mut model = model.clone();
         network.composites().into_iter().try_for_each(|composite| composite.fold(model.parameters_mut()))?;
         let leaves = Leaves::constant(model.parameters());
-        Ok(Folded { model, leaves })
+        let slice = slice(&model)?;
+        Ok(Folded { model, leaves, slice })
     }
 
     /// Logits `[N, classes]` for images `[N, C, H, W]`, with running statistics and without dropout.
@@ -35,8 +53,60 @@ impl Folded {
     /// # Errors
     /// Images of another shape.
     pub fn infer(&self, images: &Tensor) -> Result<Tensor> {
-        let images = Var::constant(images.clone());
+        let count = images.shape().first().copied().unwrap_or(0);
+        let slices = count.div_ceil(self.slice);
+        if slices < 2 {
+            return par::install(|| self.infer_slice(images.clone()));
+        }
+        let size = count.div_ceil(slices);
+        let infer = |i: usize| self.infer_slice(images.slice(0, (i * size).min(count)..((i + 1) * size).min(count))?);
+        let logits = par::install(|| par::map_whole(slices, infer)).into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::concatenate(&logits, 0)?)
+    }
+
+    fn infer_slice(&self, images: Tensor) -> Result<Tensor> {
         let context = Context::folded(&self.leaves, Default::default());
-        par::install(|| Ok(self.model.forward_in(&mut Tape::new(), &images, &context)?.into_value()))
+        Ok(self.model.forward_in(&mut Tape::new(), &Var::constant(images), &context)?.into_value())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::{self, ModelName};
+    use qtensor::DType;
+
+    #[test]
+    fn slices_give_the_logits_of_the_whole_batch() {
+        let config = experiment::Model { name: ModelName::ResNet20, width: 0.5, ..Default::default() };
+        let model = Model::build(&config, [3, 32, 32], 10, 0).unwrap();
+        let mut images = Tensor::empty([5, 3, 32, 32], DType::F32).unwrap();
+        let values = images.memory_mut::<f32>().unwrap();
+        values.iter_mut().enumerate().for_each(|(i, x)| *x = (i * 37 % 101) as f32 / 50.0 - 1.0);
+        let folded = model.folded().unwrap();
+        let logits = |slice| {
+            let infer = || Folded { slice, ..folded.clone() }.infer(&images).unwrap().to_vec::<f32>().unwrap();
+            let one = par::with_threads(1, infer).unwrap();
+            for threads in 2..=4 {
+                assert_eq!(par::with_threads(threads, infer).unwrap(), one, "{threads} threads, slices of {slice}");
+            }
+            one
+        };
+        let whole = logits(usize::MAX);
+        for slice in 1..=4 {
+            for (found, expected) in logits(slice).iter().zip(&whole) {
+                assert!((found - expected).abs() <= 1e-4, "slices of {slice}: {found} instead of {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn small_networks_of_large_activations_are_sliced() {
+        let slice_of = |name| {
+            let config = experiment::Model { name, ..Default::default() };
+            Model::build(&config, [3, 32, 32], 10, 0).unwrap().folded().unwrap().slice
+        };
+        assert_eq!(slice_of(ModelName::ResNet20), 16);
+        assert_eq!(slice_of(ModelName::Vgg13), usize::MAX, "its weights are larger than its activations");
     }
 }
