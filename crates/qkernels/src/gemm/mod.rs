@@ -4,7 +4,6 @@
 //! stretched from one row (stride 0). f32 and bf16 run on the vector kernels, f64 on the reference path.
 //! Products of bf16 are summed in f32: see [`Isa::dot_bf16`](crate::isa::Isa::dot_bf16) for their rounding.
 
-mod ahead;
 mod blocking;
 mod half;
 mod matrix;

@@ -1,12 +1,11 @@
 //! The product of f32 matrices: packing, jobs for the threads, and the loops around the register tiles.
 
-use super::ahead::{Ahead, LINE};
 use super::blocking::{Blocking, MANY_ROWS, Size, row_tiles};
 use super::matrix::Matrix;
 use super::pack::{Pack, packed_length};
 use super::rows::{Rows, collide};
 use super::strips::Strips;
-use super::tile::{Epilogue, Tile, TileShape, run_ahead, run_with};
+use super::tile::{Epilogue, Tile, TileShape, run_with};
 use crate::Activation;
 use crate::isa::{Isa, Kernel};
 use crate::par::{self, SharedOut};
@@ -16,10 +15,6 @@ use std::ops::Range;
 /// Vectors of a full panel of `B`.
 const PANEL_VECTORS: usize = 2;
 
-/// Bytes of the operands and the result that stay in the caches all the time.
-const IN_CACHE: usize = 16 << 20;
-/// The shortest block of `k` during which it pays to fetch ahead.
-const FETCHING: usize = 256;
 /// The fewest panels that pay for a copy of the rows that they read.
 const COPYING: usize = 2;
 
@@ -47,8 +42,6 @@ struct Shared<'a> {
     bias: Option<&'a [f32]>,
     activation: Activation,
     blocking: Blocking,
-    /// Whether tiles fetch what later ones need.
-    fetch: bool,
     /// `A` in strips, where a tile would read its rows from too many places.
     packed_a: Option<PackedA<'a>>,
     /// Whether the rows of a tile are copied next to each other first.
@@ -90,8 +83,6 @@ impl<const DOT: bool> Kernel for Product<'_, DOT> {
         // Rows of A that run across cache lines are worth packing if more than one panel reads them.
         let pack_a = a.column_step != 1 && n > panel && k > 1;
         let pack_b = row_jobs > 1 && blocking.rows < MANY_ROWS;
-        let fetch =
-            blocking.depth >= FETCHING && m > MANY_ROWS && (m * k + k * n + m * n) * size_of::<f32>() > IN_CACHE;
         let strips = Strips { source: a, height: tile };
         let mut space_a = pack_a.then(|| scratch(strips.count() * strips.step()));
         let mut space_b = pack_b.then(|| scratch(packed_length(n, k, I::LANES)));
@@ -121,7 +112,6 @@ impl<const DOT: bool> Kernel for Product<'_, DOT> {
             bias,
             activation,
             blocking,
-            fetch,
             packed_a,
             copy_rows: !pack_a && k >= I::LANES && collide(a.row_step) && blocking.columns >= COPYING * panel,
             packed_b,
@@ -297,54 +287,9 @@ impl<const DOT: bool> Job<'_, DOT> {
                 };
                 // SAFETY: the rows of A have `k` elements, the panel was packed for this block, the bias has `n` elements,
                 // and no other job writes these rows and columns of C.
-                unsafe {
-                    if shared.fetch {
-                        let ahead = self.ahead::<I>(shape, first + rows, column, &columns, block);
-                        run_ahead::<I, DOT>(isa, shape, &tile, ahead.addresses());
-                    } else {
-                        run_with::<I, DOT>(isa, shape, &tile);
-                    }
-                }
+                unsafe { run_with::<I, DOT>(isa, shape, &tile) };
             }
         }
-    }
-}
-
-impl<const DOT: bool> Job<'_, DOT> {
-    /// What the tiles after this one need, which is that of `vectors` at `column` and ends before the row `next`: its share of the
-    /// next rows of `A`, and `C` of the next tile.
-    #[inline(always)]
-    fn ahead<I: Isa>(
-        &self,
-        shape: TileShape,
-        next: usize,
-        column: usize,
-        columns: &Range<usize>,
-        block: &Range<usize>,
-    ) -> Ahead {
-        let (shared, mut ahead) = (self.shared, Ahead::new());
-        let width = shape.vectors * I::LANES;
-        let last_panel = column + width >= columns.end;
-        let (row, c_column) = if last_panel { (next, columns.start) } else { (next - shape.rows, column + width) };
-        for row in row..(row + shape.rows).min(self.rows.end) {
-            // SAFETY: the row lies in `C`.
-            let c = unsafe { shared.c.at(row * shared.b.columns + self.columns.start + c_column) };
-            ahead.line(c, 0);
-            ahead.line(c, width - 1);
-        }
-        let share = |lines: usize| {
-            let before = |column: usize| lines * (column.min(columns.end) - columns.start) / columns.len();
-            before(column)..before(column + width)
-        };
-        let rows = next..(next + shape.rows).min(self.rows.end);
-        if shared.packed_a.is_some() && !rows.is_empty() {
-            let (start, step) = shared.row_of_a(next, block.start);
-            ahead.lines(start, share(block.len() * step / LINE));
-        } else if shared.a.column_step == 1 {
-            let lines = share(block.len() / LINE + 1);
-            rows.for_each(|row| ahead.lines(shared.a.at(row, block.start), lines.clone()));
-        }
-        ahead
     }
 }
 

@@ -3,12 +3,13 @@
 //! Rows that are a multiple of 4 KiB apart share one set of the first-level cache, which holds fewer lines than a tile has rows: each number would come from
 //! the second level, which halves the speed. A copy in the first-level cache costs far less, because all panels of `B` read it.
 
-use super::ahead::LINE;
 use super::product::{memory, scratch};
 use super::tile::TileShape;
 use crate::isa::Isa;
 use qtensor::Tensor;
 
+/// f32 of a cache line.
+const LINE: usize = 16;
 /// f32 of the first-level cache's lines of equal place in their sets.
 const SETS: usize = 1024;
 

@@ -80,68 +80,38 @@ impl<const MR: usize, const NV: usize, const DOT: bool> Kernel for Run<'_, MR, N
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let tile = self.0;
+        // The stores at the end would wait for these lines, and their old values may be wanted too.
+        for &c in tile.c {
+            for v in 0..NV {
+                isa.prefetch(c.wrapping_add(v * I::LANES));
+            }
+        }
         let mut sums = [[isa.zero(); NV]; MR];
         let mut b = tile.b;
         for rows in tile.a.as_chunks::<MR>().0 {
             // SAFETY: the caller of `run` promises the rows of `A` and `B`.
-            unsafe { steps::<I, MR, NV, DOT>(isa, tile, rows, &mut 0, &mut b, tile.depth, &mut sums) };
+            unsafe { steps::<I, MR, NV, DOT>(isa, tile, rows, &mut b, &mut sums) };
         }
         // SAFETY: the caller of `run` promises `C` and the bias.
         unsafe { finish(isa, tile, sums) }
     }
 }
 
-/// Steps of `k` between two addresses of a [`RunAhead`].
-pub(super) const STEPS_AHEAD: usize = 4;
-
-/// A tile of constant size and one segment that meanwhile fetches what the next tiles need. Only so can memory keep up with a long `k`:
-/// the processor looks ahead over a few steps alone, and fetching all at once would hold up the loads of the tile.
-struct RunAhead<'a, const MR: usize, const NV: usize, const DOT: bool>(&'a Tile<'a>, &'a [*const f32]);
-
-impl<const MR: usize, const NV: usize, const DOT: bool> Kernel for RunAhead<'_, MR, NV, DOT> {
-    type Output = ();
-    const DOT_PRODUCTS: bool = DOT;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let RunAhead(tile, ahead) = self;
-        let mut sums = [[isa.zero(); NV]; MR];
-        let (mut at, mut b) = (0, tile.b);
-        for rows in tile.a.as_chunks::<MR>().0 {
-            // Unknown to the compiler, which would otherwise unroll these steps and run out of registers.
-            let count = std::hint::black_box(STEPS_AHEAD);
-            let fetched = ahead.len().min(tile.depth / STEPS_AHEAD);
-            for address in &ahead[..fetched] {
-                isa.prefetch(*address);
-                // SAFETY: the caller of `run_ahead` promises the rows of `A` and `B`.
-                unsafe { steps::<I, MR, NV, DOT>(isa, tile, rows, &mut at, &mut b, count, &mut sums) };
-            }
-            // SAFETY: as above.
-            unsafe {
-                steps::<I, MR, NV, DOT>(isa, tile, rows, &mut at, &mut b, tile.depth - fetched * STEPS_AHEAD, &mut sums)
-            };
-        }
-        // SAFETY: the caller of `run_ahead` promises `C` and the bias.
-        unsafe { finish(isa, tile, sums) }
-    }
-}
-
-/// Adds the products of `count` steps of `k` from `at` on, which moves on together with `b`.
+/// Adds the products of a segment; `b` moves on to the next.
 ///
 /// # Safety
-/// As [`run`], for these steps.
+/// As [`run`].
 #[inline(always)]
 unsafe fn steps<I: Isa, const MR: usize, const NV: usize, const DOT: bool>(
     isa: I,
     tile: &Tile,
     rows: &[*const f32; MR],
-    at: &mut usize,
     b: &mut *const f32,
-    count: usize,
     sums: &mut [[I::F32; NV]; MR],
 ) {
     const { assert!(MR <= TileShape::MAX_ROWS, "`unrolled` has no more rows") };
-    for _ in 0..count {
+    let mut at = 0;
+    for _ in 0..tile.depth {
         let mut bs = [isa.zero(); NV];
         for (v, x) in bs.iter_mut().enumerate() {
             // SAFETY: the caller promises the rows of `B`.
@@ -149,14 +119,14 @@ unsafe fn steps<I: Isa, const MR: usize, const NV: usize, const DOT: bool>(
         }
         unrolled!(ROW < MR {
             // SAFETY: the caller promises the rows of `A`.
-            let a = isa.splat(unsafe { *rows[ROW].wrapping_add(*at) });
+            let a = isa.splat(unsafe { *rows[ROW].wrapping_add(at) });
             for v in 0..NV {
                 let sum = sums[ROW][v];
                 sums[ROW][v] = if DOT { isa.dot_bf16(a, bs[v], sum) } else { isa.fma(a, bs[v], sum) };
             }
         });
         *b = b.wrapping_add(tile.b_step);
-        *at += tile.a_step;
+        at += tile.a_step;
     }
 }
 
@@ -285,25 +255,6 @@ pub(super) unsafe fn run_with<I: Isa, const DOT: bool>(isa: I, shape: TileShape,
         run_32::<I, DOT>(isa, shape, tile);
     } else {
         run_16::<I, DOT>(isa, shape, tile);
-    }
-}
-
-/// As [`run`], for one segment; meanwhile asks for the memory at the addresses `ahead`, one each [`STEPS_AHEAD`] steps of `k`, as many as fit.
-/// Only the tallest tiles of two vectors do, others leave it.
-///
-/// # Safety
-/// As [`run`]; the addresses may be any.
-#[inline(always)]
-pub(super) unsafe fn run_ahead<I: Isa, const DOT: bool>(isa: I, shape: TileShape, tile: &Tile, ahead: &[*const f32]) {
-    match (shape.vectors, shape.rows) {
-        (2, 14) if !ahead.is_empty() && is_native::<I>() && I::REGISTERS >= 32 => {
-            isa.outline(RunAhead::<14, 2, DOT>(tile, ahead))
-        }
-        (2, 6) if !ahead.is_empty() && is_native::<I>() && I::REGISTERS < 32 => {
-            isa.outline(RunAhead::<6, 2, DOT>(tile, ahead))
-        }
-        // SAFETY: the caller's promise.
-        _ => unsafe { run_with::<I, DOT>(isa, shape, tile) },
     }
 }
 
