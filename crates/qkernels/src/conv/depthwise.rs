@@ -148,12 +148,8 @@ impl Kernel for Task<'_> {
                 for h in self.rows.start..self.rows.end.min(rows.count) {
                     groups.clear();
                     for (r, tap) in rows.taps.iter().enumerate() {
-                        let source_row = plan.rows.origin + (h * plan.rows.source_step + tap.offset) as isize;
-                        if source_row < 0 || source_row as usize >= plan.rows.source {
-                            continue;
-                        }
-                        let source =
-                            self.source[image * n_step + source_row as usize * h_step + self.channels.start..].as_ptr();
+                        let Some(source_row) = plan.rows.source_of(h, tap) else { continue };
+                        let source = self.source[image * n_step + source_row * h_step + self.channels.start..].as_ptr();
                         groups.extend(taps.iter().enumerate().map(|(g, group)| Group {
                             source,
                             column: group.column,

@@ -148,10 +148,7 @@ impl Task<'_> {
     ) {
         let rows = &self.plan.rows;
         // Kernel rows whose source row exists are neighbours.
-        let source_row = |k: usize| {
-            let row = rows.origin + (h * rows.source_step + rows.phases[0].taps[k].offset) as isize;
-            usize::try_from(row).ok().filter(|row| *row < rows.source)
-        };
+        let source_row = |k: usize| rows.source_of(h, &rows.phases[0].taps[k]);
         let mut k = 0;
         while k < self.kernel[0] {
             let Some(row) = source_row(k) else {

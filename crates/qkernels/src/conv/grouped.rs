@@ -147,11 +147,8 @@ impl Kernel for Task<'_> {
                 for h in self.rows.start..self.rows.end.min(rows.count) {
                     taps.clear();
                     for (r, row) in rows.taps.iter().enumerate() {
-                        let source_row = plan.rows.origin + (h * plan.rows.source_step + row.offset) as isize;
-                        if source_row < 0 || source_row as usize >= plan.rows.source {
-                            continue;
-                        }
-                        let source = self.source[image * n_step + source_row as usize * h_step..].as_ptr();
+                        let Some(source_row) = plan.rows.source_of(h, row) else { continue };
+                        let source = self.source[image * n_step + source_row * h_step..].as_ptr();
                         taps.extend(columns.taps.iter().enumerate().map(|(c, column)| Tap {
                             source,
                             column: plan.columns.origin + column.offset as isize,

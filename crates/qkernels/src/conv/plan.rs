@@ -42,6 +42,13 @@ pub(super) struct Axis {
 }
 
 impl Axis {
+    /// The source position that a tap of output `i` of a phase reads, unless it lies in the padding.
+    #[inline(always)]
+    pub(super) fn source_of(&self, i: usize, tap: &Tap) -> Option<usize> {
+        let position = self.origin + (i * self.source_step + tap.offset) as isize;
+        usize::try_from(position).ok().filter(|position| *position < self.source)
+    }
+
     fn forward(g: &Geometry, axis: usize) -> Axis {
         let taps: Vec<Tap> = (0..g.kernel[axis]).map(|k| Tap { kernel: k, offset: k * g.dilation[axis] }).collect();
         Axis {

@@ -101,14 +101,10 @@ impl Kernel for Task<'_> {
             let (n, h) = (row / g.input[0], row % g.input[0]);
             let (phase, i) = (h % plan.rows.step, h / plan.rows.step);
             let taps = &plan.rows.phases[phase].taps;
-            let source_row = |offset: usize| {
-                let row = plan.rows.origin + (i + offset) as isize;
-                usize::try_from(row).ok().filter(|row| *row < plan.rows.source)
-            };
             // Taps are ordered by offset, so those inside the image are neighbours.
-            let skipped = taps.iter().take_while(|tap| source_row(tap.offset).is_none()).count();
+            let skipped = taps.iter().take_while(|tap| plan.rows.source_of(i, tap).is_none()).count();
             runs.clear();
-            let inside = taps.iter().filter_map(|tap| source_row(tap.offset));
+            let inside = taps.iter().filter_map(|tap| plan.rows.source_of(i, tap));
             runs.extend(inside.map(|row| Run { offset: row * self.steps[1], length: depth }));
             let work = Strip {
                 source: self.source[n * self.steps[0]..].as_ptr(),
@@ -148,8 +144,7 @@ impl Task<'_> {
                 for c in (0..channels).step_by(I::LANES) {
                     let mut sum = isa.zero();
                     for tap in &phase.taps {
-                        let column = (axis.origin + (i + tap.offset) as isize) as usize;
-                        if column < axis.source {
+                        if let Some(column) = axis.source_of(i, tap) {
                             let from = &shares[column * self.width + tap.kernel * channels + c..];
                             sum = isa.add(sum, isa.load(from));
                         }

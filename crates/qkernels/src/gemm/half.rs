@@ -56,7 +56,8 @@ impl<'a> Pairs<'a> {
             }
         }
         let mut copy = Tensor::empty([k.div_ceil(2), rows], DType::F32)?;
-        dispatch(Pairing { values, rows, k, row_step, column_step, to: copy.memory_mut()? });
+        let from = Strided { values, k, row_step, column_step };
+        dispatch(Pairing { from, rows, to: copy.memory_mut()? });
         Ok(Pairs::Copy(copy))
     }
 
@@ -68,13 +69,19 @@ impl<'a> Pairs<'a> {
     }
 }
 
-/// Pairs of `[rows, k]` with any strides, to a row of `to` for each pair.
-struct Pairing<'a> {
+/// Values of `[rows, k]` with any strides.
+#[derive(Clone, Copy)]
+struct Strided<'a> {
     values: &'a [bf16],
-    rows: usize,
     k: usize,
     row_step: usize,
     column_step: usize,
+}
+
+/// Pairs of all values, to a row of `to` for each pair.
+struct Pairing<'a> {
+    from: Strided<'a>,
+    rows: usize,
     to: &'a mut [f32],
 }
 
@@ -86,12 +93,12 @@ impl Kernel for Pairing<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Pairing { values, rows, k, row_step, column_step, to } = self;
+        let Pairing { from, rows, to } = self;
         let rows_of_pairs = JOB.div_ceil(rows.max(1));
         par::for_each_chunk(to, rows_of_pairs * rows, |job, to| {
             for (i, to) in to.chunks_exact_mut(rows).enumerate() {
                 let at = 2 * (job * rows_of_pairs + i);
-                isa.outline(PairRow { values, at, k, row_step, column_step, to });
+                isa.outline(PairRow { from, at, to });
             }
         });
     }
@@ -99,11 +106,8 @@ impl Kernel for Pairing<'_> {
 
 /// The pairs `at` and `at + 1` in `k` of all rows; behind the end of `k` comes 0.
 struct PairRow<'a> {
-    values: &'a [bf16],
+    from: Strided<'a>,
     at: usize,
-    k: usize,
-    row_step: usize,
-    column_step: usize,
     to: &'a mut [f32],
 }
 
@@ -112,7 +116,7 @@ impl Kernel for PairRow<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let PairRow { values, at, k, row_step, column_step, to } = self;
+        let PairRow { from: Strided { values, k, row_step, column_step }, at, to } = self;
         let two = at + 1 < k;
         let mut row = 0;
         while row_step == 1 && row + I::LANES <= to.len() {
