@@ -43,7 +43,7 @@ pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
     for isa in instruction_sets().iter().skip(1) {
         eprintln!("== kernels with QUARTZ_ISA={isa}");
         let line = format!("test --workspace --locked {kernels}{}", arguments.join(" "));
-        shell::run_cargo(&line, &[("QUARTZ_ISA", isa)])?;
+        shell::run_cargo(&line, &[seed, &[("QUARTZ_ISA", isa)]].concat())?;
     }
     Ok(())
 }
