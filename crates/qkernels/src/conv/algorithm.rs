@@ -50,10 +50,10 @@ impl Algorithm {
         }
     }
 
-    /// The cheapest for a shape, by [`cost::estimate`].
-    pub(super) fn choose(g: &Geometry, direction: Direction) -> Self {
+    /// The cheapest for a shape and images of which `in_word` numbers take 32 bits, by [`cost::estimate`].
+    pub(super) fn choose(g: &Geometry, direction: Direction, in_word: usize) -> Self {
         let lanes = crate::isa::current().lanes();
-        let cost = |algorithm: &Algorithm| cost::estimate(*algorithm, g, direction, lanes);
+        let cost = |algorithm: &Algorithm| cost::estimate(*algorithm, g, direction, lanes, in_word);
         let candidates = Self::candidates(g, direction);
         candidates.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(Algorithm::Loops)
     }

@@ -20,10 +20,17 @@ const WINOGRAD: f64 = 0.68;
 /// The share of the peak that large matrix products reach.
 const POINTWISE: f64 = 0.92;
 
-/// Nanoseconds on one core, for vectors of `lanes`.
-pub(super) fn estimate(algorithm: Algorithm, g: &Geometry, direction: Direction, lanes: usize) -> f64 {
+/// Nanoseconds on one core, for vectors of `lanes` and images of which `in_word` numbers take 32 bits.
+pub(super) fn estimate(algorithm: Algorithm, g: &Geometry, direction: Direction, lanes: usize, in_word: usize) -> f64 {
+    let products_of_pairs = matches!(algorithm, Algorithm::Winograd | Algorithm::Pointwise);
+    if in_word > 1 && !products_of_pairs {
+        // The images become f32 and the result bf16 again.
+        let values = g.input_shape().iter().product::<usize>() + g.output_shape().iter().product::<usize>();
+        return estimate(algorithm, g, direction, lanes, 1) + 6.0 * values as f64 / BANDWIDTH;
+    }
     let plan = if direction == Direction::InputGrad { Plan::input_grad(g) } else { Plan::forward(g) };
-    let images = 4.0 * (g.input_shape().iter().product::<usize>() + g.output_shape().iter().product::<usize>()) as f64;
+    let images = 4.0 / in_word as f64
+        * (g.input_shape().iter().product::<usize>() + g.output_shape().iter().product::<usize>()) as f64;
     let weights = 4.0 * g.weights_shape().iter().product::<usize>() as f64;
     let traffic = images / BANDWIDTH;
     match (algorithm, direction) {
@@ -49,7 +56,7 @@ pub(super) fn estimate(algorithm: Algorithm, g: &Geometry, direction: Direction,
             let collected = (g.batch * g.input[0] * g.input[1] * g.kernel[1]) as f64 / g.stride[1] as f64;
             products / (share(vectors) * MULTIPLY_ADDS) + collected + traffic + 4.0 * weights / BANDWIDTH
         }
-        (Algorithm::Winograd, _) => winograd::cost(g) / lanes as f64 / (WINOGRAD * MULTIPLY_ADDS) + traffic,
+        (Algorithm::Winograd, _) => winograd::cost(g, in_word) / lanes as f64 / (WINOGRAD * MULTIPLY_ADDS) + traffic,
         (Algorithm::Pointwise, _) => {
             let pixels = g.batch * g.out[0] * g.out[1];
             // The weight gradient packs both operands, the others read the images where they are but write through a buffer of sums.
@@ -59,7 +66,7 @@ pub(super) fn estimate(algorithm: Algorithm, g: &Geometry, direction: Direction,
                 Direction::WeightGrad => ([g.filters, pixels, g.channels], 3.0),
             };
             let columns = n.div_ceil(lanes);
-            m as f64 * (k * columns) as f64 / (POINTWISE * MULTIPLY_ADDS) + passes * traffic
+            m as f64 * (k * columns) as f64 / (in_word as f64 * POINTWISE * MULTIPLY_ADDS) + passes * traffic
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Why an algorithm was chosen: every candidate with its estimated cost, and a way to run one that was not chosen.
 
 use super::{Algorithm, Conv2dParams, Direction, Forward, Geometry, cost, forward_by, input_grad_by, weight_grad_by};
+use crate::isa::Stored;
 use crate::{Activation, isa};
 use qtensor::{DType, Error, Result, Tensor};
 
@@ -32,10 +33,14 @@ pub fn explain(params: &Conv2dParams, x_shape: &[usize], w_shape: &[usize]) -> R
     let geometry = Geometry::new("explain", x_shape, w_shape, params)?;
     let lanes = isa::current().lanes();
     Ok([Direction::Forward, Direction::InputGrad, Direction::WeightGrad].map(|direction| {
-        let estimate = |algorithm| cost::estimate(algorithm, &geometry, direction, lanes) * 1e-9;
+        let estimate = |algorithm| cost::estimate(algorithm, &geometry, direction, lanes, f32::IN_WORD) * 1e-9;
         let candidates = Algorithm::candidates(&geometry, direction);
         let candidates = candidates.into_iter().map(|algorithm| Candidate { algorithm, estimate: estimate(algorithm) });
-        Explanation { direction, candidates: candidates.collect(), choice: Algorithm::choose(&geometry, direction) }
+        Explanation {
+            direction,
+            candidates: candidates.collect(),
+            choice: Algorithm::choose(&geometry, direction, f32::IN_WORD),
+        }
     }))
 }
 

@@ -1,6 +1,7 @@
 //! The sizes of one convolution, checked once.
 
 use super::Conv2dParams;
+use crate::elementwise::operands::parameter_type;
 use qtensor::{DType, Error, Result, Shape, Tensor};
 
 /// Sizes and steps of a convolution; pairs are (height, width).
@@ -78,7 +79,7 @@ impl Geometry {
         Ok(geometry)
     }
 
-    /// Sizes of `conv2d(x, w)`, whose element types must agree.
+    /// Sizes of `conv2d(x, w)`, whose element types must fit.
     ///
     /// # Errors
     /// As [`new`](Self::new), and [`check_float`].
@@ -134,12 +135,25 @@ impl Geometry {
     }
 }
 
-/// Refuses element types other than f32 and f64, and two that differ.
+/// Refuses images that are neither f32, bf16 nor f64, and parameters of another type; those of bf16 images are f32.
 ///
 /// # Errors
 /// As said.
-pub(crate) fn check_float(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
-    if !matches!(a.dtype(), DType::F32 | DType::F64) {
+pub(crate) fn check_float(op: &'static str, images: &Tensor, parameters: &Tensor) -> Result<()> {
+    check_same(op, images, images)?;
+    let expected = parameter_type(images.dtype());
+    if parameters.dtype() != expected {
+        return Err(Error::DType { op, expected, found: parameters.dtype() });
+    }
+    Ok(())
+}
+
+/// Refuses images that are neither f32, bf16 nor f64, and two types that differ.
+///
+/// # Errors
+/// As said.
+pub(crate) fn check_same(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
+    if !a.dtype().is_float() {
         return Err(Error::DType { op, expected: DType::F32, found: a.dtype() });
     }
     if b.dtype() != a.dtype() {

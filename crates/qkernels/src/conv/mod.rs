@@ -4,7 +4,7 @@
 //! `OH = (H + 2 padding - dilation (KH - 1) - 1) / stride + 1`, and
 //! `y[n, o, i, j] = Σ x[n, c, i stride + kh dilation - padding, …] w[o, c, kh, kw]` over the channels `c` of the group of `o`.
 //! Inputs may have any strides; channels-last ones are used in place, others are converted once. Outputs are channels-last.
-//! f32 runs on the vector kernels, f64 on textbook loops.
+//! f32 runs on the vector kernels, f64 on textbook loops. Images may be bf16; their filters, biases and weight gradients are f32.
 
 mod algorithm;
 mod correlate;
@@ -16,6 +16,7 @@ mod explain;
 mod geometry;
 mod grouped;
 mod grouped_grad;
+mod half;
 mod outer;
 mod plan;
 mod pointwise;
@@ -30,13 +31,14 @@ mod weight_grad;
 mod weights;
 mod winograd;
 
+use crate::isa::Stored;
 use crate::{Activation, isa, naive};
 pub use algorithm::{Algorithm, Direction};
 use correlate::Correlation;
 use depthwise::Depthwise;
 pub use explain::{Candidate, Explanation, Operands, explain, run_with};
 pub(crate) use geometry::Geometry;
-use geometry::check_float;
+use geometry::{check_float, check_same};
 use grouped::Grouped;
 use plan::Plan;
 use qtensor::{DType, Error, Result, Tensor};
@@ -72,7 +74,7 @@ impl Default for Conv2dParams {
 /// `activation(conv(x, w) + bias)`, channels-last; `bias` is `[O]`.
 ///
 /// # Errors
-/// Shapes that do not fit each other or the parameters; element types that differ or are neither f32 nor f64.
+/// Shapes that do not fit each other or the parameters; element types that do not fit or are none of f32, bf16 and f64.
 pub fn conv2d(
     x: &Tensor,
     w: &Tensor,
@@ -101,7 +103,7 @@ fn bias_values(op: &'static str, x: &Tensor, bias: Option<&Tensor>, filters: usi
 /// The gradient of a loss with respect to `x` of `y = conv2d(x, w)`, from the gradient `dy` with respect to `y`; channels-last, of shape `x_shape`.
 ///
 /// # Errors
-/// Shapes that do not fit each other or the parameters; element types that differ or are neither f32 nor f64.
+/// Shapes that do not fit each other or the parameters; element types that do not fit or are none of f32, bf16 and f64.
 pub fn conv2d_input_grad(dy: &Tensor, w: &Tensor, x_shape: &[usize], params: &Conv2dParams) -> Result<Tensor> {
     let op = "conv2d_input_grad";
     check_float(op, dy, w)?;
@@ -114,22 +116,27 @@ pub fn conv2d_input_grad(dy: &Tensor, w: &Tensor, x_shape: &[usize], params: &Co
 /// The gradient of a loss with respect to `w` of `y = conv2d(x, w)`, from the gradient `dy` with respect to `y`; row-major, of shape `w_shape`.
 ///
 /// # Errors
-/// Shapes that do not fit each other or the parameters; element types that differ or are neither f32 nor f64.
+/// Shapes that do not fit each other or the parameters; element types that do not fit or are none of f32, bf16 and f64.
 pub fn conv2d_weight_grad(x: &Tensor, dy: &Tensor, w_shape: &[usize], params: &Conv2dParams) -> Result<Tensor> {
     let op = "conv2d_weight_grad";
-    check_float(op, x, dy)?;
+    check_same(op, x, dy)?;
     let geometry = Geometry::new(op, x.shape(), w_shape, params)?;
     geometry.check_output(op, dy)?;
     let algorithm = algorithm(&geometry, Direction::WeightGrad, x.dtype());
     weight_grad_by(algorithm, &geometry, [x, dy], params)
 }
 
-/// The algorithm for a shape; f64 has no kernels.
-fn algorithm(geometry: &Geometry, direction: Direction, dtype: DType) -> Algorithm {
-    if dtype == DType::F32 { Algorithm::choose(geometry, direction) } else { Algorithm::Loops }
+/// The algorithm for a shape and a type of images; f64 has no kernels.
+fn algorithm(geometry: &Geometry, direction: Direction, images: DType) -> Algorithm {
+    match images {
+        DType::F32 => Algorithm::choose(geometry, direction, f32::IN_WORD),
+        DType::BF16 => half::algorithm(geometry, direction),
+        _ => Algorithm::Loops,
+    }
 }
 
 /// The arguments of a forward pass, checked.
+#[derive(Clone, Copy)]
 struct Forward<'a> {
     x: &'a Tensor,
     w: &'a Tensor,
@@ -142,6 +149,9 @@ struct Forward<'a> {
 /// The forward pass by an algorithm that fits the geometry.
 fn forward_by(algorithm: Algorithm, geometry: &Geometry, call: &Forward) -> Result<Tensor> {
     let &Forward { x, w, bias, params, activation } = call;
+    if x.dtype() == DType::BF16 {
+        return half::forward(algorithm, geometry, call);
+    }
     let slice = || bias.map(Tensor::as_slice::<f32>).transpose();
     match algorithm {
         Algorithm::Depthwise => {
@@ -161,7 +171,7 @@ fn forward_by(algorithm: Algorithm, geometry: &Geometry, call: &Forward) -> Resu
         .run(),
         Algorithm::Pointwise => pointwise::forward(x, w, bias, activation, geometry),
         Algorithm::Winograd => {
-            let ending = Ending { residual: None, activation };
+            let ending = Ending { activation, ..Ending::<f32>::default() };
             Ok(winograd::forward(geometry, x, &[(w, slice()?)], ending, false, isa::current())?.swap_remove(0))
         }
         Algorithm::Loops => {
@@ -178,6 +188,9 @@ fn input_grad_by(
     [dy, w]: [&Tensor; 2],
     params: &Conv2dParams,
 ) -> Result<Tensor> {
+    if dy.dtype() == DType::BF16 {
+        return half::input_grad(algorithm, geometry, [dy, w], params);
+    }
     let (bias, activation) = (None, Activation::None);
     match algorithm {
         Algorithm::Depthwise => {
@@ -197,7 +210,7 @@ fn input_grad_by(
         .run(),
         Algorithm::ThinGrad => thin_grad::input_grad(dy, w, geometry),
         Algorithm::Pointwise => pointwise::input_grad(dy, w, geometry),
-        Algorithm::Winograd => winograd::input_grad(geometry, &[(dy, w)], isa::current()),
+        Algorithm::Winograd => winograd::input_grad::<f32>(geometry, &[(dy, w)], isa::current()),
         Algorithm::Loops => {
             let dx = naive::conv::conv2d_input_grad(dy, w, &geometry.input_shape(), params)?;
             Ok(dx.to_dtype(dy.dtype())?.to_channels_last())
@@ -212,11 +225,14 @@ fn weight_grad_by(
     [x, dy]: [&Tensor; 2],
     params: &Conv2dParams,
 ) -> Result<Tensor> {
+    if x.dtype() == DType::BF16 {
+        return half::weight_grad(algorithm, geometry, [x, dy], params);
+    }
     match algorithm {
         Algorithm::Depthwise => depthwise_grad::weight_grad(x, dy, geometry),
         Algorithm::Grouped => grouped_grad::weight_grad(x, dy, geometry),
         Algorithm::Direct | Algorithm::ThinGrad => weight_grad::weight_grad(x, dy, geometry),
-        Algorithm::Winograd => Ok(winograd::weight_grad(geometry, x, &[dy], isa::current())?.swap_remove(0)),
+        Algorithm::Winograd => Ok(winograd::weight_grad::<f32>(geometry, x, &[dy], isa::current())?.swap_remove(0)),
         Algorithm::Pointwise => pointwise::weight_grad(x, dy, geometry),
         Algorithm::Loops => {
             naive::conv::conv2d_weight_grad(x, dy, &geometry.weights_shape(), params)?.to_dtype(x.dtype())

@@ -2,9 +2,11 @@
 
 use super::winograd::{self, Ending};
 use super::{Algorithm, Conv2dParams, Direction, Geometry, algorithm, bias_values, conv2d};
+use crate::cast::{from_bf16, to_bf16};
 use crate::elementwise::{add_assign, add_relu, unary_assign};
+use crate::isa::Stored;
 use crate::{Activation, isa};
-use qtensor::{Error, Result, Tensor};
+use qtensor::{DType, Error, Result, Tensor, bf16};
 
 /// `activation(conv(x, w) + bias + residual)`, channels-last; `bias` is `[O]`, `residual` has the shape of the result.
 ///
@@ -29,10 +31,12 @@ pub fn conv2d_add(
         return Err(Error::DType { op, expected: x.dtype(), found: residual.dtype() });
     }
     if algorithm(&geometry, Direction::Forward, x.dtype()) == Algorithm::Winograd {
-        let residual = residual.to_channels_last();
-        let ending = Ending { residual: Some(residual.memory()?), activation };
-        let bias = values.as_ref().map(Tensor::as_slice).transpose()?;
-        return Ok(winograd::forward(&geometry, x, &[(w, bias)], ending, false, isa::current())?.swap_remove(0));
+        let by_winograd = if x.dtype() == DType::BF16 { by_winograd::<bf16> } else { by_winograd::<f32> };
+        return by_winograd(&geometry, [x, w, residual], values.as_ref(), activation);
+    }
+    if x.dtype() == DType::BF16 {
+        let (x, residual) = (from_bf16(x)?, from_bf16(residual)?);
+        return to_bf16(&conv2d_add(&x, w, bias, &residual, params, activation)?);
     }
     let mut y = conv2d(x, w, values.as_ref(), params, Activation::None)?;
     if activation == Activation::Relu {
@@ -43,4 +47,16 @@ pub fn conv2d_add(
         unary_assign(function, &mut y)?;
     }
     Ok(y)
+}
+
+fn by_winograd<T: Stored>(
+    geometry: &Geometry,
+    [x, w, residual]: [&Tensor; 3],
+    bias: Option<&Tensor>,
+    activation: Activation,
+) -> Result<Tensor> {
+    let residual = residual.to_channels_last();
+    let ending = Ending { residual: Some(residual.memory::<T>()?), activation };
+    let bias = bias.map(Tensor::as_slice).transpose()?;
+    Ok(winograd::forward(geometry, x, &[(w, bias)], ending, false, isa::current())?.swap_remove(0))
 }

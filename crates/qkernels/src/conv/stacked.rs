@@ -4,12 +4,12 @@
 //! gradients share the transform of the input. Other convolutions run one after the other.
 
 use super::algorithm::{Algorithm, Direction};
-use super::geometry::check_float;
+use super::geometry::{check_float, check_same};
 use super::winograd::Ending;
 use super::{Conv2dParams, Geometry, algorithm, bias_values, conv2d, conv2d_input_grad, conv2d_weight_grad, winograd};
 use crate::elementwise::add_assign;
 use crate::{Activation, isa};
-use qtensor::{Error, Result, Tensor};
+use qtensor::{DType, Error, Result, Tensor, bf16};
 
 /// Filters `[O, C / groups, KH, KW]` and a bias `[O]`.
 #[derive(Clone, Copy, Debug)]
@@ -79,8 +79,13 @@ impl Stack<'_> {
         for (projection, bias) in self.projections.iter().zip(&biases) {
             projections.push((projection.w, bias.as_ref().map(Tensor::as_slice::<f32>).transpose()?));
         }
-        let ending = Ending { activation, residual: None };
-        winograd::forward(&self.geometry, x, &projections, ending, is_joined, isa::current())
+        let (g, isa) = (&self.geometry, isa::current());
+        if x.dtype() == DType::BF16 {
+            let ending = Ending { activation, ..Ending::<bf16>::default() };
+            return winograd::forward(g, x, &projections, ending, is_joined, isa);
+        }
+        let ending = Ending { activation, ..Ending::<f32>::default() };
+        winograd::forward(g, x, &projections, ending, is_joined, isa)
     }
 }
 
@@ -99,12 +104,14 @@ pub fn conv2d_stacked_input_grad(
     let geometry = Geometry::new(op, x_shape, w.shape(), params)?;
     let (first, rest) = outputs.split_first().ok_or_else(|| Error::argument(op, "no convolutions"))?;
     for (dy, w) in outputs {
-        check_float(op, first.0, dy)?;
+        check_same(op, first.0, dy)?;
         check_float(op, first.0, w)?;
         geometry.check_output(op, dy)?;
     }
-    if algorithm(&geometry, Direction::InputGrad, w.dtype()) == Algorithm::Winograd {
-        return winograd::input_grad(&geometry, outputs, isa::current());
+    if algorithm(&geometry, Direction::InputGrad, first.0.dtype()) == Algorithm::Winograd {
+        let is_half = first.0.dtype() == DType::BF16;
+        let input_grad = if is_half { winograd::input_grad::<bf16> } else { winograd::input_grad::<f32> };
+        return input_grad(&geometry, outputs, isa::current());
     }
     let mut sum = conv2d_input_grad(first.0, first.1, x_shape, params)?;
     for (dy, w) in rest {
@@ -126,11 +133,13 @@ pub fn conv2d_stacked_weight_grad(
     let op = "conv2d_stacked_weight_grad";
     let geometry = Geometry::new(op, x.shape(), w_shape, params)?;
     for dy in dys {
-        check_float(op, x, dy)?;
+        check_same(op, x, dy)?;
         geometry.check_output(op, dy)?;
     }
     if !dys.is_empty() && algorithm(&geometry, Direction::WeightGrad, x.dtype()) == Algorithm::Winograd {
-        return winograd::weight_grad(&geometry, x, dys, isa::current());
+        let is_half = x.dtype() == DType::BF16;
+        let weight_grad = if is_half { winograd::weight_grad::<bf16> } else { winograd::weight_grad::<f32> };
+        return weight_grad(&geometry, x, dys, isa::current());
     }
     dys.iter().map(|dy| conv2d_weight_grad(x, dy, w_shape, params)).collect()
 }

@@ -5,17 +5,17 @@
 
 use super::plan::Axis;
 use crate::isa::Isa;
-use qtensor::{DType, Result, Tensor};
+use qtensor::{DType, Element, Result, Tensor};
 
-/// A rank-4 f32 tensor as the kernels read it: elements to the next image, channel, row, pixel.
+/// A rank-4 tensor as the kernels read it: elements to the next image, channel, row, pixel.
 #[derive(Clone, Copy)]
-pub(super) struct Images<'a> {
-    buffer: &'a [f32],
+pub(super) struct Images<'a, T = f32> {
+    buffer: &'a [T],
     offset: usize,
     pub(super) strides: [usize; 4],
 }
 
-impl<'a> Images<'a> {
+impl<'a, T: Element> Images<'a, T> {
     /// A view of `x`, which has four axes and elements.
     pub(super) fn new(x: &'a Tensor) -> Result<Self> {
         let mut strides = [0; 4];
@@ -24,7 +24,7 @@ impl<'a> Images<'a> {
     }
 
     /// Address of the first element.
-    pub(super) fn start(&self) -> *const f32 {
+    pub(super) fn start(&self) -> *const T {
         self.buffer[self.offset..].as_ptr()
     }
 }

@@ -4,7 +4,7 @@ use super::BinaryOp;
 use super::operands::{aligned, dense, repeated_run, same_order};
 use super::sweep::{Into, Map, Over, Sweep, Tiled, TiledFirst, sweep};
 use crate::isa::Isa;
-use qtensor::{DType, Result, Tensor};
+use qtensor::{DType, Result, Tensor, bf16};
 
 macro_rules! table {
     ($($op:ident: |$isa:ident, $a:ident, $b:ident| $value:expr;)*) => {
@@ -63,10 +63,10 @@ fn broadcast<M: Map<2>>(map: M, op: &'static str, a: &Tensor, b: &Tensor) -> Res
         let b = dense(b);
         let mut out = b.empty_like();
         match repeated_run(a, &b)? {
-            Some(run) => sweep(TiledFirst(map), [b.memory()?], [run.memory()?], [out.memory_mut()?]),
+            Some(run) => sweep(TiledFirst(map), [b.memory::<f32>()?], [run.memory()?], [out.memory_mut()?]),
             None => {
                 let a = aligned(&a.expand(shape)?, &b)?;
-                sweep(Into(map), [a.memory()?, b.memory()?], [], [out.memory_mut()?]);
+                sweep(Into(map), [a.memory::<f32>()?, b.memory()?], [], [out.memory_mut()?]);
             }
         }
         return Ok(out);
@@ -83,11 +83,11 @@ fn second_repeats<M: Map<2>>(map: M, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.shape() != b.shape()
         && let Some(run) = repeated_run(b, a)?
     {
-        sweep(Tiled(map), [a.memory()?], [run.memory()?], [out.memory_mut()?]);
+        sweep(Tiled(map), [a.memory::<f32>()?], [run.memory()?], [out.memory_mut()?]);
         return Ok(out);
     }
     let b = aligned(&b.expand(a.shape())?, a)?;
-    sweep(Into(map), [a.memory()?, b.memory()?], [], [out.memory_mut()?]);
+    sweep(Into(map), [a.memory::<f32>()?, b.memory()?], [], [out.memory_mut()?]);
     Ok(out)
 }
 
@@ -100,12 +100,12 @@ fn over<M: Map<2>>(map: M, a: &mut Tensor, b: &Tensor) -> Result<()> {
     if a.shape() != b.shape()
         && let Some(run) = repeated_run(b, a)?
     {
-        sweep::<_, 0, 1, 1>(Tiled(map), [], [run.memory()?], [a.memory_mut()?]);
+        sweep::<_, f32, 0, 1, 1>(Tiled(map), [], [run.memory()?], [a.memory_mut()?]);
         return Ok(());
     }
     let wide = b.expand(a.shape())?;
     let b = if same_order(&wide, a) { wide } else { aligned(&wide, a)? };
-    sweep::<_, 1, 0, 1>(Over(Flipped(map)), [b.memory()?], [], [a.memory_mut()?]);
+    sweep::<_, f32, 1, 0, 1>(Over(Flipped(map)), [b.memory()?], [], [a.memory_mut()?]);
     Ok(())
 }
 
@@ -136,6 +136,18 @@ pub(super) fn axpy(alpha: f64, x: &Tensor, y: &mut Tensor) -> Result<()> {
     over(Axpy(alpha as f32), y, x)
 }
 
+/// [`axpy`] of bf16 tensors: summed in f32 and rounded.
+pub(super) fn axpy_bf16(alpha: f64, x: &Tensor, y: &mut Tensor) -> Result<()> {
+    let wide = x.expand(y.shape())?;
+    if !y.layout().is_dense() {
+        *y = y.contiguous();
+    }
+    let x = aligned(&wide, y)?;
+    let map = Over(Flipped(Axpy(alpha as f32)));
+    sweep::<_, bf16, 1, 0, 1>(map, [x.memory()?], [], [y.memory_mut()?]);
+    Ok(())
+}
+
 /// `factor · x + shift`
 #[derive(Clone, Copy)]
 struct Affine {
@@ -156,7 +168,7 @@ pub(super) fn affine(factor: f64, shift: f64, x: Option<&[f32]>, out: &mut [f32]
     let map = Affine { factor: factor as f32, shift: if shift == 0.0 { -0.0 } else { shift as f32 } };
     match x {
         Some(x) => sweep(Into(map), [x], [], [out]),
-        None => sweep::<_, 0, 0, 1>(Over(map), [], [], [out]),
+        None => sweep::<_, _, 0, 0, 1>(Over(map), [], [], [out]),
     }
 }
 
@@ -211,7 +223,7 @@ pub(super) fn partials(op: BinaryOp, [a, b, dy]: [&Tensor; 3], needs: [bool; 2])
         Ok(copy)
     };
     let (mut da, mut db) = (copy(a)?, copy(b)?);
-    let writes = [da.memory_mut()?, db.memory_mut()?];
+    let writes: [&mut [f32]; 2] = [da.memory_mut()?, db.memory_mut()?];
     if op == BinaryOp::Div {
         sweep(Partials::<true> { sign }, [dy.memory()?], [], writes);
     } else {

@@ -12,8 +12,9 @@ mod unary;
 pub use math::ULP;
 pub use prelu::{prelu, prelu_grad};
 
+use crate::cast::{from_bf16, to_bf16};
 use crate::{naive, reduce};
-use operands::{aligned, dense};
+use operands::{aligned, dense, same_stored};
 pub(crate) use operands::{same, same_type};
 use qtensor::{DType, Error, Result, Tensor};
 
@@ -151,7 +152,10 @@ pub fn unary_assign(op: UnaryOp, x: &mut Tensor) -> Result<()> {
 /// # Errors
 /// Shapes or types differ, or the type is neither f32 nor f64.
 pub fn unary_grad(op: UnaryOp, saved: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    same("unary_grad", saved, dy)?;
+    same_stored("unary_grad", saved, dy)?;
+    if dy.dtype() == DType::BF16 {
+        return to_bf16(&unary_grad(op, &from_bf16(saved)?, &from_bf16(dy)?)?);
+    }
     if dy.dtype() == DType::F32 {
         let dy = dense(dy);
         let saved = aligned(saved, &dy)?;
@@ -243,11 +247,14 @@ pub fn add_assign(a: &mut Tensor, b: &Tensor) -> Result<()> {
     axpy(1.0, b, a)
 }
 
-/// `y += alpha · x`, where `x` broadcasts to the shape of `y`; in place where the buffer of `y` is unique.
+/// `y += alpha · x`, where `x` broadcasts to the shape of `y`; in place where the buffer of `y` is unique. f32, f64 or bf16.
 ///
 /// # Errors
 /// Shapes or types that do not fit.
 pub fn axpy(alpha: f64, x: &Tensor, y: &mut Tensor) -> Result<()> {
+    if [x, y].map(|t| t.dtype()) == [DType::BF16; 2] {
+        return binary::axpy_bf16(alpha, x, y);
+    }
     same_type("axpy", x, y)?;
     if y.dtype() == DType::F32 {
         return binary::axpy(alpha, x, y);

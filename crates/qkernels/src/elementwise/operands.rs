@@ -15,11 +15,32 @@ pub(crate) fn same_type(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> 
     Ok(())
 }
 
-/// Refuses pairs whose shapes or types differ, and types other than f32 and f64.
-pub(crate) fn same(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
+/// Refuses types other than f32, bf16 and f64, and pairs whose shapes or types differ.
+pub(crate) fn same_stored(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
+    if a.dtype() != DType::BF16 {
+        return same(op, a, b);
+    }
+    if b.dtype() != DType::BF16 {
+        return Err(Error::DType { op, expected: DType::BF16, found: b.dtype() });
+    }
+    same_shape(op, a, b)
+}
+
+/// The type of the parameters, statistics and sums that belong to values of a type: f32 for bf16, else the same.
+pub(crate) fn parameter_type(values: DType) -> DType {
+    if values == DType::BF16 { DType::F32 } else { values }
+}
+
+fn same_shape(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
     if a.shape() != b.shape() {
         return Err(Error::shape(op, format!("shapes {} and {} must be equal", a.shape(), b.shape())));
     }
+    Ok(())
+}
+
+/// Refuses pairs whose shapes or types differ, and types other than f32 and f64.
+pub(crate) fn same(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
+    same_shape(op, a, b)?;
     same_type(op, a, b)
 }
 

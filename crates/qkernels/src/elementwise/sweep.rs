@@ -1,6 +1,6 @@
 //! One pass over memory: several slices read, several updated, vector by vector, on all threads.
 
-use crate::isa::{Isa, Kernel, dispatch};
+use crate::isa::{Isa, Kernel, Stored, dispatch};
 use crate::par;
 
 /// Values that one thread takes at a time: enough work to be worth waking it, few enough to stay in its cache.
@@ -81,13 +81,14 @@ impl<M: Map<2>> Sweep<1, 1, 1> for TiledFirst<M> {
 }
 
 /// Runs a pass. All of `reads` and `writes` have one length; all of `parameters` have one length, their period.
-pub(crate) fn sweep<S, const R: usize, const P: usize, const W: usize>(
+pub(crate) fn sweep<S, T, const R: usize, const P: usize, const W: usize>(
     sweep: S,
-    reads: [&[f32]; R],
+    reads: [&[T]; R],
     parameters: [&[f32]; P],
-    writes: [&mut [f32]; W],
+    writes: [&mut [T]; W],
 ) where
     S: Sweep<R, P, W>,
+    T: Stored,
 {
     let Some(length) = writes.first().map(|w| w.len()).filter(|length| *length > 0) else { return };
     let given = parameters.first().map_or(length, |p| p.len());
@@ -102,11 +103,11 @@ pub(crate) fn sweep<S, const R: usize, const P: usize, const W: usize>(
     if length <= piece {
         return dispatch(Piece { sweep, reads, parameters, period, writes });
     }
-    let mut pieces: Vec<[&mut [f32]; W]> = Vec::with_capacity(length.div_ceil(piece));
+    let mut pieces: Vec<[&mut [T]; W]> = Vec::with_capacity(length.div_ceil(piece));
     let mut rest = writes;
     while !rest[0].is_empty() {
         let count = piece.min(rest[0].len());
-        let mut taken = std::array::from_fn(|_| <&mut [f32]>::default());
+        let mut taken = std::array::from_fn(|_| <&mut [T]>::default());
         for (rest, taken) in rest.iter_mut().zip(&mut taken) {
             (*taken, *rest) = std::mem::take(rest).split_at_mut(count);
         }
@@ -122,13 +123,14 @@ pub(crate) fn sweep<S, const R: usize, const P: usize, const W: usize>(
 }
 
 /// A pass over slices that are one thread's share of the work. All of `parameters` have one length, their period, which must fill vectors to be fast.
-pub(crate) fn sweep_here<S, const R: usize, const P: usize, const W: usize>(
+pub(crate) fn sweep_here<S, T, const R: usize, const P: usize, const W: usize>(
     sweep: S,
-    reads: [&[f32]; R],
+    reads: [&[T]; R],
     parameters: [&[f32]; P],
-    writes: [&mut [f32]; W],
+    writes: [&mut [T]; W],
 ) where
     S: Sweep<R, P, W>,
+    T: Stored,
 {
     let length = writes.first().map_or(0, |w| w.len());
     let period = parameters.first().map_or(length, |p| p.len());
@@ -150,15 +152,15 @@ pub(crate) fn repeats(period: usize) -> usize {
     repeats
 }
 
-struct Piece<'a, S, const R: usize, const P: usize, const W: usize> {
+struct Piece<'a, S, T, const R: usize, const P: usize, const W: usize> {
     sweep: S,
-    reads: [&'a [f32]; R],
+    reads: [&'a [T]; R],
     parameters: [&'a [f32]; P],
     period: usize,
-    writes: [&'a mut [f32]; W],
+    writes: [&'a mut [T]; W],
 }
 
-impl<S: Sweep<R, P, W>, const R: usize, const P: usize, const W: usize> Kernel for Piece<'_, S, R, P, W> {
+impl<S: Sweep<R, P, W>, T: Stored, const R: usize, const P: usize, const W: usize> Kernel for Piece<'_, S, T, R, P, W> {
     type Output = ();
 
     #[inline(always)]
@@ -179,17 +181,17 @@ impl<S: Sweep<R, P, W>, const R: usize, const P: usize, const W: usize> Kernel f
             if at < end {
                 let (mut read, mut parameters, mut write) = ([isa.zero(); R], [isa.zero(); P], [isa.zero(); W]);
                 for (x, from) in read.iter_mut().zip(&self.reads) {
-                    *x = isa.load_part(&from[at..end]);
+                    *x = T::load_part(isa, &from[at..end]);
                 }
                 for (x, from) in parameters.iter_mut().zip(&self.parameters) {
                     *x = isa.load_part(&from[at - row..end - row]);
                 }
                 for (x, from) in write.iter_mut().zip(&self.writes) {
-                    *x = isa.load_part(&from[at..end]);
+                    *x = T::load_part(isa, &from[at..end]);
                 }
                 self.sweep.step(isa, read, parameters, &mut write);
                 for (x, to) in write.into_iter().zip(self.writes.iter_mut()) {
-                    isa.store_part(&mut to[at..end], x);
+                    T::store_part(isa, &mut to[at..end], x);
                 }
             }
             row = end;
@@ -197,35 +199,35 @@ impl<S: Sweep<R, P, W>, const R: usize, const P: usize, const W: usize> Kernel f
     }
 }
 
-impl<S: Sweep<R, P, W>, const R: usize, const P: usize, const W: usize> Piece<'_, S, R, P, W> {
+impl<S: Sweep<R, P, W>, T: Stored, const R: usize, const P: usize, const W: usize> Piece<'_, S, T, R, P, W> {
     /// `V` vectors from `at`, whose parameters start at `place`: the bounds are looked at once for all of them.
     #[inline(always)]
     fn block<I: Isa, const V: usize>(&mut self, isa: I, at: usize, place: usize) {
-        let (mut reads, mut parameters) = ([&[][..]; R], [&[][..]; P]);
+        let (mut reads, mut parameters): ([&[T]; R], [&[f32]; P]) = ([&[]; R], [&[]; P]);
         for (to, from) in reads.iter_mut().zip(&self.reads) {
             *to = &from[at..at + V * I::LANES];
         }
         for (to, from) in parameters.iter_mut().zip(&self.parameters) {
             *to = &from[place..place + V * I::LANES];
         }
-        let mut writes: [&mut [f32]; W] = std::array::from_fn(|_| Default::default());
+        let mut writes: [&mut [T]; W] = std::array::from_fn(|_| Default::default());
         for (to, from) in writes.iter_mut().zip(&mut self.writes) {
             *to = &mut from[at..at + V * I::LANES];
         }
         for v in 0..V {
             let (mut read, mut parameter, mut write) = ([isa.zero(); R], [isa.zero(); P], [isa.zero(); W]);
             for (x, from) in read.iter_mut().zip(&reads) {
-                *x = isa.load(&from[v * I::LANES..]);
+                *x = T::load(isa, &from[v * I::LANES..]);
             }
             for (x, from) in parameter.iter_mut().zip(&parameters) {
                 *x = isa.load(&from[v * I::LANES..]);
             }
             for (x, from) in write.iter_mut().zip(&writes) {
-                *x = isa.load(&from[v * I::LANES..]);
+                *x = T::load(isa, &from[v * I::LANES..]);
             }
             self.sweep.step(isa, read, parameter, &mut write);
             for (x, to) in write.into_iter().zip(writes.iter_mut()) {
-                isa.store(&mut to[v * I::LANES..], x);
+                T::store(isa, &mut to[v * I::LANES..], x);
             }
         }
     }

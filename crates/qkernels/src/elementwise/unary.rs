@@ -35,7 +35,7 @@ macro_rules! table {
                     let op = $op { $($slope: $slope as f32)? };
                     match x {
                         Some(x) => sweep(Into::<$op>(op), [x], [], [out]),
-                        None => sweep::<_, 0, 0, 1>(Over(op), [], [], [out]),
+                        None => sweep::<_, _, 0, 0, 1>(Over(op), [], [], [out]),
                     }
                 })*
             }
@@ -48,7 +48,7 @@ macro_rules! table {
                     let op = $op { $($slope: $slope as f32)? };
                     match dy {
                         Some(dy) => sweep(Into::<$op>(op), [saved, dy], [], [out]),
-                        None => sweep::<_, 1, 0, 1>(Over(op), [saved], [], [out]),
+                        None => sweep::<_, _, 1, 0, 1>(Over(op), [saved], [], [out]),
                     }
                 })*
             }

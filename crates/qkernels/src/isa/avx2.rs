@@ -20,6 +20,19 @@ impl Avx2 {
         }
     }
 
+    /// In the high half of each lane the nearest bf16, ties to even; NaN stays NaN.
+    #[inline(always)]
+    fn nearest_bf16(self, x: __m256) -> __m256i {
+        // SAFETY: the token.
+        unsafe {
+            let bits = _mm256_castps_si256(x);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+            _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(self.is_nan(x)))
+        }
+    }
+
     #[inline(always)]
     fn lanes(a: __m256) -> [f32; 8] {
         bytemuck::cast(a)
@@ -69,15 +82,15 @@ unsafe impl Isa for Avx2 {
     unsafe fn store_bf16_at(self, to: *mut bf16, x: __m256) {
         // SAFETY: the caller's promise; the token.
         unsafe {
-            let bits = _mm256_castps_si256(x);
-            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
-            let rounded = _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(self.is_nan(x)));
-            let high = _mm256_srli_epi32::<16>(rounded);
+            let high = _mm256_srli_epi32::<16>(self.nearest_bf16(x));
             let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(high, high));
             _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(packed));
         }
+    }
+    #[inline(always)]
+    fn round_bf16(self, x: __m256) -> __m256 {
+        // SAFETY: the token.
+        unsafe { _mm256_castsi256_ps(_mm256_and_si256(self.nearest_bf16(x), _mm256_set1_epi32(!0xffff))) }
     }
     #[inline(always)]
     fn pair_bf16(self, low: __m256, high: __m256) -> __m256 {

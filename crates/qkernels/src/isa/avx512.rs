@@ -6,10 +6,26 @@ use qtensor::bf16;
 use std::arch::x86_64::*;
 
 macro_rules! avx512 {
-    ($name:ident, $doc:literal, $dot:item) => {
+    ($name:ident, $doc:literal; $($dot:item)*) => {
         #[doc = $doc]
         #[derive(Clone, Copy)]
         pub(super) struct $name(());
+
+        impl $name {
+            /// The nearest bf16 of each lane, ties to even; NaN stays NaN.
+            #[inline(always)]
+            fn nearest_bf16(self, x: __m512) -> __m256i {
+                // SAFETY: the token.
+                unsafe {
+                    let bits = _mm512_castps_si512(x);
+                    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                    let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+                    let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
+                    let rounded = _mm512_mask_blend_epi32(self.is_nan(x), rounded, quiet);
+                    _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded))
+                }
+            }
+        }
 
         // SAFETY: `assume` is the only constructor.
         unsafe impl Isa for $name {
@@ -51,16 +67,22 @@ macro_rules! avx512 {
                 }
             }
             #[inline(always)]
+            unsafe fn load_bf16_part_at(self, from: *const bf16, count: usize) -> __m512 {
+                // SAFETY: masked lanes are not read; the token.
+                unsafe {
+                    let half = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first(count), from.cast()));
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(half))
+                }
+            }
+            #[inline(always)]
             unsafe fn store_bf16_at(self, to: *mut bf16, x: __m512) {
                 // SAFETY: the caller's promise; the token.
-                unsafe {
-                    let bits = _mm512_castps_si512(x);
-                    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-                    let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-                    let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
-                    let rounded = _mm512_mask_blend_epi32(self.is_nan(x), rounded, quiet);
-                    _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded)));
-                }
+                unsafe { _mm256_storeu_si256(to.cast(), self.nearest_bf16(x)) }
+            }
+            #[inline(always)]
+            unsafe fn store_bf16_part_at(self, to: *mut bf16, count: usize, x: __m512) {
+                // SAFETY: masked lanes are not written; the token.
+                unsafe { _mm256_mask_storeu_epi16(to.cast(), first(count), self.nearest_bf16(x)) }
             }
             #[inline(always)]
             fn pair_bf16(self, low: __m512, high: __m512) -> __m512 {
@@ -71,8 +93,7 @@ macro_rules! avx512 {
                     _mm512_castsi512_ps(_mm512_or_si512(low, high))
                 }
             }
-            #[inline(always)]
-            $dot
+            $($dot)*
             #[inline(always)]
             unsafe fn transpose_at(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
                 // SAFETY: the caller's promise; the token.
@@ -150,9 +171,14 @@ fn first(count: usize) -> __mmask16 {
     ((1u32 << count) - 1) as __mmask16
 }
 
-avx512!(
-    Avx512,
-    "AVX-512 F, BW, DQ, VL.",
+avx512! {
+    Avx512, "AVX-512 F, BW, DQ, VL.";
+    #[inline(always)]
+    fn round_bf16(self, x: __m512) -> __m512 {
+        // SAFETY: the token.
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(self.nearest_bf16(x)))) }
+    }
+    #[inline(always)]
     fn dot_bf16(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: the token.
         unsafe {
@@ -161,14 +187,29 @@ avx512!(
             _mm512_fmadd_ps(low(a), low(b), _mm512_fmadd_ps(high(a), high(b), c))
         }
     }
-);
-avx512!(
-    Avx512Vnni,
-    "AVX-512 with VNNI and BF16.",
+}
+avx512! {
+    Avx512Vnni, "AVX-512 with VNNI and BF16.";
+    #[inline(always)]
+    fn round_bf16(self, x: __m512) -> __m512 {
+        // SAFETY: the token; the types are names of the same 256 bits.
+        unsafe {
+            let half = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_factors_at(self, to: *mut bf16, x: __m512) {
+        // SAFETY: the caller's promise; the token; the types are names of the same 256 bits.
+        unsafe {
+            _mm256_storeu_si256(to.cast(), std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)));
+        }
+    }
+    #[inline(always)]
     fn dot_bf16(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: the token; the types are names of the same 512 bits.
         unsafe {
             _mm512_dpbf16_ps(c, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b))
         }
     }
-);
+}

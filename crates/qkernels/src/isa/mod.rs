@@ -14,6 +14,7 @@ mod bf16_lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+mod stored;
 #[cfg(target_arch = "x86_64")]
 mod transpose;
 #[cfg(target_arch = "x86_64")]
@@ -21,6 +22,7 @@ mod x86;
 
 use qtensor::bf16;
 use std::sync::OnceLock;
+pub(crate) use stored::Stored;
 
 /// Vector arithmetic on f32. The same lane never depends on another except in [`sum`](Isa::sum) and [`maximum`](Isa::maximum).
 ///
@@ -120,6 +122,45 @@ pub unsafe trait Isa: Outline + Copy + Send + Sync + 'static {
             unsafe { *to.add(i) = bf16_lanes::round(*x) };
         }
     }
+    /// Reads `count <= LANES` bf16 at `from` as f32; the other lanes are 0 and their memory is not touched.
+    ///
+    /// # Safety
+    /// `count` bf16 must be readable at `from`.
+    #[inline(always)]
+    unsafe fn load_bf16_part_at(self, from: *const bf16, count: usize) -> Self::F32 {
+        // SAFETY: the caller's promise.
+        self.load(&bf16_lanes::widen(count.min(Self::LANES), |i| unsafe { *from.add(i) }))
+    }
+    /// Writes the first `count <= LANES` lanes to `to`, rounded to bf16; the memory of the others is not touched.
+    ///
+    /// # Safety
+    /// `count` bf16 must be writable at `to`.
+    #[inline(always)]
+    unsafe fn store_bf16_part_at(self, to: *mut bf16, count: usize, x: Self::F32) {
+        let mut lanes = [0.0; 16];
+        self.store(&mut lanes, x);
+        for (i, x) in lanes[..Self::LANES.min(count)].iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { *to.add(i) = bf16_lanes::round(*x) };
+        }
+    }
+    /// Each lane rounded to the nearest bf16, ties to even, for [`dot_bf16`](Isa::dot_bf16): a subnormal may become 0.
+    #[inline(always)]
+    fn round_bf16(self, x: Self::F32) -> Self::F32 {
+        let mut lanes = [0.0; 16];
+        self.store(&mut lanes, x);
+        lanes.iter_mut().for_each(|x| *x = f32::from(bf16_lanes::round(*x)));
+        self.load(&lanes)
+    }
+    /// Writes [`round_bf16`](Isa::round_bf16) of each lane to `to`.
+    ///
+    /// # Safety
+    /// `LANES` bf16 must be writable at `to`.
+    #[inline(always)]
+    unsafe fn store_factors_at(self, to: *mut bf16, x: Self::F32) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store_bf16_at(to, x) };
+    }
     /// Two vectors of values that bf16 holds exactly, lane by lane as pairs: the first in the low half of the 32 bits, the second in the high half.
     #[inline(always)]
     fn pair_bf16(self, low: Self::F32, high: Self::F32) -> Self::F32 {
@@ -152,16 +193,16 @@ pub unsafe trait Isa: Outline + Copy + Send + Sync + 'static {
     /// Reads a slice of at most `LANES` bf16 as f32; the other lanes are 0.
     #[inline(always)]
     fn load_bf16_part(self, from: &[bf16]) -> Self::F32 {
-        self.load(&bf16_lanes::widen(from.len().min(Self::LANES), |i| from[i]))
+        let count = from.len().min(Self::LANES);
+        // SAFETY: `count` items are there.
+        unsafe { self.load_bf16_part_at(from.as_ptr(), count) }
     }
     /// Writes as many lanes as the slice has items, at most `LANES`, rounded to bf16.
     #[inline(always)]
     fn store_bf16_part(self, to: &mut [bf16], x: Self::F32) {
-        let mut lanes = [0.0; 16];
-        self.store(&mut lanes, x);
-        for (to, x) in to.iter_mut().zip(&lanes[..Self::LANES]) {
-            *to = bf16_lanes::round(*x);
-        }
+        let count = to.len().min(Self::LANES);
+        // SAFETY: `count` items are there.
+        unsafe { self.store_bf16_part_at(to.as_mut_ptr(), count, x) }
     }
 
     /// Transposes a block of `LANES` rows of `LANES` numbers; rows are `from_step` and `to_step` apart.

@@ -1,4 +1,4 @@
-//! Textbook loops, generic over f32 and f64 and accumulated in f64: the oracle of all kernel tests.
+//! Textbook loops, for f32, bf16 and f64, accumulated in f64: the oracle of all kernel tests.
 
 pub mod conv;
 pub mod elementwise;
@@ -10,7 +10,7 @@ pub mod softmax;
 
 use qtensor::{DType, Error, Result, Tensor};
 
-/// The elements of an f32 or f64 tensor in logical order, whatever its strides.
+/// The elements of an f32, bf16 or f64 tensor in logical order, whatever its strides.
 ///
 /// # Errors
 /// Another element type; the message names `op`.
@@ -18,11 +18,12 @@ pub fn values(op: &'static str, x: &Tensor) -> Result<Vec<f64>> {
     match x.dtype() {
         DType::F32 => Ok(x.contiguous().as_slice::<f32>()?.iter().map(|v| f64::from(*v)).collect()),
         DType::F64 => x.to_vec::<f64>(),
+        DType::BF16 => x.to_dtype(DType::F64)?.to_vec::<f64>(),
         found => Err(Error::DType { op, expected: DType::F32, found }),
     }
 }
 
-/// A row-major tensor of type `dtype` (f32 or f64) from f64 values.
+/// A row-major tensor of type `dtype` (f32, bf16 or f64) from f64 values.
 ///
 /// # Errors
 /// The number of values is not the product of the shape, or another element type.
@@ -30,6 +31,7 @@ pub fn tensor(shape: impl AsRef<[usize]>, values: Vec<f64>, dtype: DType) -> Res
     match dtype {
         DType::F32 => Tensor::from_vec(shape, values.into_iter().map(|v| v as f32).collect()),
         DType::F64 => Tensor::from_vec(shape, values),
+        DType::BF16 => Tensor::from_vec(shape, values)?.to_dtype(DType::BF16),
         found => Err(Error::DType { op: "naive", expected: DType::F32, found }),
     }
 }

@@ -1,23 +1,23 @@
-//! Gradients of batch normalisation of f32 tensors that are `[rows, channels]` in memory.
+//! Gradients of batch normalisation of f32 and bf16 tensors that are `[rows, channels]` in memory.
 //!
 //! Two passes: the sums over each channel, then the gradient of the input from them. The gradient of the output is `g`, `dy` through the
 //! activation. Where `g` has to be made, for a residual or from two summands, the first pass writes it over `dy` piece by piece and takes
 //! the sums while the piece is in the cache; else both passes derive it from `dy` again, which costs arithmetic and no memory.
 
 use crate::elementwise::sweep::{Sweep, sweep, sweep_here};
-use crate::isa::Isa;
+use crate::isa::{Isa, Stored};
 use crate::reduce::columns::{self, Columns, columns, fold, piece_totals};
 use crate::{Activation, par};
 
 /// From what the sign of the activation's input is known.
 #[derive(Clone, Copy)]
-pub(super) enum Gate<'a> {
+pub(super) enum Gate<'a, T> {
     /// There is no activation.
     Open,
     /// The input of the normalisation, with the scale and the shift of each channel: there was no residual.
     Input(Activation, [&'a [f32]; 2]),
     /// The output.
-    Output(Activation, &'a [f32]),
+    Output(Activation, &'a [T]),
 }
 
 /// Parameters and statistics, by channel.
@@ -52,7 +52,7 @@ fn through<I: Isa>(isa: I, activation: Activation, v: I::F32, dy: I::F32) -> I::
 }
 
 /// The first pass: sums of g = `dy` through the gate.
-pub(super) fn sums(x: &[f32], dy: &[f32], gate: Gate, mean: &[f32]) -> Sums {
+pub(super) fn sums<T: Stored>(x: &[T], dy: &[T], gate: Gate<T>, mean: &[f32]) -> Sums {
     let channels = mean.len();
     let [g, deviation] = match gate {
         Gate::Open => columns(Total(Activation::None), [x, dy], [mean], channels),
@@ -63,7 +63,13 @@ pub(super) fn sums(x: &[f32], dy: &[f32], gate: Gate, mean: &[f32]) -> Sums {
 }
 
 /// As [`sums`], of g = (`dy` + `also`) through the gate, which is written over `dy`.
-pub(super) fn sums_of_written(x: &[f32], dy: &mut [f32], also: Option<&[f32]>, gate: Gate, mean: &[f32]) -> Sums {
+pub(super) fn sums_of_written<T: Stored>(
+    x: &[T],
+    dy: &mut [T],
+    also: Option<&[T]>,
+    gate: Gate<T>,
+    mean: &[f32],
+) -> Sums {
     let channels = mean.len();
     let mut totals = [vec![0.0; channels], vec![0.0; channels]];
     if channels > 0 {
@@ -87,7 +93,7 @@ pub(super) fn sums_of_written(x: &[f32], dy: &mut [f32], also: Option<&[f32]>, g
                     sweep_here(WriteByOutput(activation), [&y[range], also], [], [g]);
                 }
             }
-            piece_totals(Total(Activation::None), [x, g], [&around], wide)
+            piece_totals(Total(Activation::None), [x, &*g], [&around], wide)
         });
         pieces.iter().for_each(|piece| fold::<_, 2, 1, 2>(Total(Activation::None), piece, &mut totals));
     }
@@ -206,7 +212,7 @@ impl Line {
 }
 
 /// The second pass. `g` is `dy` where the gate is not open.
-pub(super) fn input_gradient(x: &[f32], g: &[f32], gate: Gate, line: &Line, mean: &[f32], dx: &mut [f32]) {
+pub(super) fn input_gradient<T: Stored>(x: &[T], g: &[T], gate: Gate<T>, line: &Line, mean: &[f32], dx: &mut [T]) {
     let Line { a, b, d, .. } = line;
     match gate {
         Gate::Open => sweep(Slope(Activation::None), [x, g], [a, b, mean, d], [dx]),
@@ -218,7 +224,7 @@ pub(super) fn input_gradient(x: &[f32], g: &[f32], gate: Gate, line: &Line, mean
 }
 
 /// As [`input_gradient`], written over `g`.
-pub(super) fn input_gradient_over(x: &[f32], g: &mut [f32], gate: Gate, line: &Line, mean: &[f32]) {
+pub(super) fn input_gradient_over<T: Stored>(x: &[T], g: &mut [T], gate: Gate<T>, line: &Line, mean: &[f32]) {
     let Line { a, b, d, .. } = line;
     match gate {
         Gate::Open => sweep(SlopeOver(Activation::None), [x], [a, b, mean, d], [g]),

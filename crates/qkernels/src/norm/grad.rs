@@ -3,9 +3,10 @@
 use super::backward::{Channels, Gate, Line, input_gradient, input_gradient_over, sums, sums_of_written};
 use super::{affine, extent, ordered_as, single};
 use crate::Activation;
-use crate::elementwise::operands::{aligned, same, same_order};
+use crate::elementwise::operands::{aligned, same_order, same_stored};
+use crate::isa::Stored;
 use crate::naive;
-use qtensor::{DType, Error, Result, Tensor};
+use qtensor::{DType, Error, Result, Tensor, bf16};
 
 const OP: &str = "batch_norm_grad";
 
@@ -52,20 +53,24 @@ pub struct BatchNormGradients {
 /// `dx = gamma · inv_std · (g - mean(g) - x̂ · mean(g · x̂))` where `g` is `dy` through the activation.
 ///
 /// # Errors
-/// Shapes or types that do not fit, a type other than f32 and f64, or the gradient of a residual behind an activation whose output is not given.
+/// Shapes or types that do not fit, a type other than f32, bf16 and f64, or the gradient of a residual behind an activation whose output is not given.
 pub fn batch_norm_grad(arguments: BatchNormGrad) -> Result<BatchNormGradients> {
     let BatchNormGrad { x, dy, also, gamma, beta, mean, inv_std, activation, y, residual } = &arguments;
     extent(OP, x, &[gamma, beta, mean, inv_std])?;
     for t in [Some(dy), also.as_ref(), *y].into_iter().flatten() {
-        same(OP, x, t)?;
+        same_stored(OP, x, t)?;
     }
     if *residual && *activation != Activation::None && y.is_none() {
         return Err(Error::argument(OP, "with a residual the activation's gradient needs its output"));
     }
-    if x.dtype() == DType::F32 { vector(arguments) } else { textbook(arguments) }
+    match x.dtype() {
+        DType::F32 => vector::<f32>(arguments),
+        DType::BF16 => vector::<bf16>(arguments),
+        _ => textbook(arguments),
+    }
 }
 
-fn vector(arguments: BatchNormGrad) -> Result<BatchNormGradients> {
+fn vector<T: Stored>(arguments: BatchNormGrad) -> Result<BatchNormGradients> {
     let BatchNormGrad { x, dy, also, gamma, beta, mean, inv_std, activation, y, residual } = arguments;
     let rows = x.to_channels_last();
     let mut g = if same_order(&dy, &rows) { dy } else { aligned(&dy, &rows)? };
@@ -73,14 +78,14 @@ fn vector(arguments: BatchNormGrad) -> Result<BatchNormGradients> {
     let y = y.filter(|_| activation != Activation::None).map(|y| aligned(y, &rows)).transpose()?;
     let [scale, shift] = affine(OP, [gamma, beta, mean, inv_std])?;
     let affine = [single(&scale), single(&shift)];
-    let mut gate = match &y {
+    let mut gate: Gate<T> = match &y {
         _ if activation == Activation::None => Gate::Open,
         Some(y) => Gate::Output(activation, y.memory()?),
         None => Gate::Input(activation, [&affine[0], &affine[1]]),
     };
     let [gamma, mean, inv_std] = [gamma, mean, inv_std].map(Tensor::contiguous);
     let channels = Channels { gamma: gamma.memory()?, mean: mean.memory()?, inv_std: inv_std.memory()? };
-    let x_rows = rows.memory::<f32>()?;
+    let x_rows = rows.memory::<T>()?;
     let sums = if also.is_some() || (residual && activation != Activation::None) {
         let also = also.as_ref().map(Tensor::memory).transpose()?;
         let sums = sums_of_written(x_rows, g.memory_mut()?, also, gate, channels.mean);

@@ -1,7 +1,7 @@
 //! Batch normalisation (Ioffe and Szegedy, 2015, arXiv:1502.03167) of `[N, C]` and `[N, C, H, W]`.
 //!
 //! Every front may add a residual and apply an activation in the same pass: `y = activation((x - mean) · inv_std · gamma + beta + residual)`.
-//! Channels-last f32 is fast.
+//! Channels-last f32 and bf16 are fast; parameters and statistics of bf16 are f32.
 
 mod backward;
 mod grad;
@@ -10,9 +10,10 @@ mod vector;
 pub use grad::{BatchNormGrad, BatchNormGradients, batch_norm_grad};
 
 use crate::Activation;
-use crate::elementwise::operands::{aligned, same, same_type};
+use crate::elementwise::operands::{aligned, parameter_type, same_stored};
+use crate::isa::Stored;
 use crate::naive::{self, norm::Extent};
-use qtensor::{DType, Error, Result, Tensor};
+use qtensor::{DType, Error, Result, Tensor, bf16};
 
 /// Arguments of [`batch_norm_train`].
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +76,7 @@ pub struct BatchNormInfer<'a> {
 /// Normalises with the mean and the biased variance of the batch.
 ///
 /// # Errors
-/// `x` is neither `[N, C]` nor `[N, C, H, W]` or has no value to average, shapes or types that do not fit, or a type other than f32 and f64.
+/// `x` is neither `[N, C]` nor `[N, C, H, W]` or has no value to average, shapes or types that do not fit, or a type other than f32, bf16 and f64.
 pub fn batch_norm_train(arguments: BatchNormTrain) -> Result<BatchNormOutput> {
     const OP: &str = "batch_norm_train";
     let BatchNormTrain { x, gamma, beta, eps, residual, activation } = arguments;
@@ -84,11 +85,13 @@ pub fn batch_norm_train(arguments: BatchNormTrain) -> Result<BatchNormOutput> {
         return Err(Error::shape(OP, format!("input of shape {} has no values to average", x.shape())));
     }
     let (mean, var) = match x.dtype() {
-        DType::F32 => vector::statistics(x.to_channels_last().memory()?, extent.channels),
+        DType::F32 => vector::statistics::<f32>(x.to_channels_last().memory()?, extent.channels),
+        DType::BF16 => vector::statistics::<bf16>(x.to_channels_last().memory()?, extent.channels),
         _ => naive::norm::statistics(&naive::values(OP, x)?, extent),
     };
     let inv_std = var.iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
-    let [mean, var, inv_std] = [mean, var, inv_std].map(|v| naive::tensor([extent.channels], v, x.dtype()));
+    let dtype = parameter_type(x.dtype());
+    let [mean, var, inv_std] = [mean, var, inv_std].map(|v| naive::tensor([extent.channels], v, dtype));
     let (mean, var, inv_std) = (mean?, var?, inv_std?);
     let y = apply(OP, x, [gamma, beta, &mean, &inv_std], (residual, activation))?;
     Ok(BatchNormOutput { y, mean, var, inv_std })
@@ -97,20 +100,20 @@ pub fn batch_norm_train(arguments: BatchNormTrain) -> Result<BatchNormOutput> {
 /// Normalises with given statistics.
 ///
 /// # Errors
-/// `x` is neither `[N, C]` nor `[N, C, H, W]`, shapes or types that do not fit, or a type other than f32 and f64.
+/// `x` is neither `[N, C]` nor `[N, C, H, W]`, shapes or types that do not fit, or a type other than f32, bf16 and f64.
 pub fn batch_norm_infer(arguments: BatchNormInfer) -> Result<Tensor> {
     const OP: &str = "batch_norm_infer";
     let BatchNormInfer { x, gamma, beta, mean, var, eps, residual, activation } = arguments;
     extent(OP, x, &[gamma, beta, mean, var])?;
     let inv_std = naive::values(OP, var)?.into_iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
-    let inv_std = naive::tensor(var.shape(), inv_std, x.dtype())?;
+    let inv_std = naive::tensor(var.shape(), inv_std, var.dtype())?;
     apply(OP, x, [gamma, beta, mean, &inv_std], (residual, activation))
 }
 
 /// The output of [`batch_norm_train`] without a residual once more, from the `mean` and the `inv_std` that it returned: the same bits.
 ///
 /// # Errors
-/// `x` is neither `[N, C]` nor `[N, C, H, W]`, shapes or types that do not fit, or a type other than f32 and f64.
+/// `x` is neither `[N, C]` nor `[N, C, H, W]`, shapes or types that do not fit, or a type other than f32, bf16 and f64.
 pub fn batch_norm_again(
     x: &Tensor,
     [gamma, beta]: [&Tensor; 2],
@@ -130,23 +133,33 @@ fn apply(
 ) -> Result<Tensor> {
     let extent = extent(op, x, &[])?;
     if let Some(residual) = residual {
-        same(op, x, residual)?;
+        same_stored(op, x, residual)?;
     }
     let [scale, shift] = affine(op, by_channel)?;
-    if x.dtype() == DType::F32 {
-        let rows = x.to_channels_last();
-        let residual = residual.map(|r| aligned(r, &rows)).transpose()?;
-        let residual = residual.as_ref().map(|r| r.memory()).transpose()?;
-        let [scale, shift] = [single(&scale), single(&shift)];
-        let mut y = rows.empty_like();
-        vector::apply(rows.memory()?, residual, [&scale, &shift], activation, y.memory_mut()?);
-        return ordered_as(x, y);
+    match x.dtype() {
+        DType::F32 => return apply_to::<f32>(x, [&scale, &shift], (residual, activation)),
+        DType::BF16 => return apply_to::<bf16>(x, [&scale, &shift], (residual, activation)),
+        _ => {}
     }
     let mut y = naive::norm::affine(&naive::values(op, x)?, &scale, &shift, extent);
     if let Some(residual) = residual {
         y.iter_mut().zip(naive::values(op, residual)?).for_each(|(y, r)| *y += r);
     }
     naive::tensor_like(x, y.into_iter().map(|y| activation.apply(y)).collect())
+}
+
+fn apply_to<T: Stored>(
+    x: &Tensor,
+    affine: [&[f64]; 2],
+    (residual, activation): (Option<&Tensor>, Activation),
+) -> Result<Tensor> {
+    let rows = x.to_channels_last();
+    let residual = residual.map(|r| aligned(r, &rows)).transpose()?;
+    let residual = residual.as_ref().map(|r| r.memory()).transpose()?;
+    let [scale, shift] = affine.map(single);
+    let mut y = rows.empty_like();
+    vector::apply::<T>(rows.memory()?, residual, [&scale, &shift], activation, y.memory_mut()?);
+    ordered_as(x, y)
 }
 
 /// Scale and shift of each channel: `(x - mean) · inv_std · gamma + beta = x · scale + shift`.
@@ -173,7 +186,10 @@ fn extent(op: &'static str, x: &Tensor, channel_wise: &[&Tensor]) -> Result<Exte
         _ => return Err(Error::shape(op, format!("input must be [N, C] or [N, C, H, W], found {}", x.shape()))),
     };
     for t in channel_wise {
-        same_type(op, x, t)?;
+        let expected = parameter_type(x.dtype());
+        if !x.dtype().is_float() || t.dtype() != expected {
+            return Err(Error::DType { op, expected, found: t.dtype() });
+        }
         if t.shape().dims() != [extent.channels] {
             return Err(Error::shape(op, format!("{} values for the {} channels", t.shape(), extent.channels)));
         }

@@ -1,7 +1,7 @@
-//! Forward batch normalisation of f32 tensors that are `[rows, channels]` in memory: `[N, C]`, and channels-last images.
+//! Forward batch normalisation of f32 and bf16 tensors that are `[rows, channels]` in memory: `[N, C]`, and channels-last images.
 
 use crate::elementwise::sweep::{Sweep, sweep};
-use crate::isa::Isa;
+use crate::isa::{Isa, Stored};
 use crate::reduce::columns::{self, Columns, fold, piece_totals};
 use crate::{Activation, par};
 
@@ -12,7 +12,7 @@ const SAMPLES: usize = 32;
 ///
 /// Each piece of the rows is read once, for the sums of the deviations from a value near the mean, which a few of its rows give, and of their squares.
 /// The pieces are combined in f64, so that no large numbers cancel.
-pub(super) fn statistics(x: &[f32], channels: usize) -> (Vec<f64>, Vec<f64>) {
+pub(super) fn statistics<T: Stored>(x: &[T], channels: usize) -> (Vec<f64>, Vec<f64>) {
     if channels == 0 {
         return (Vec::new(), Vec::new());
     }
@@ -40,13 +40,13 @@ pub(super) fn statistics(x: &[f32], channels: usize) -> (Vec<f64>, Vec<f64>) {
 }
 
 /// The mean of each channel over a few rows, evenly spread.
-fn sampled_mean(x: &[f32], channels: usize) -> Vec<f32> {
+fn sampled_mean<T: Stored>(x: &[T], channels: usize) -> Vec<f32> {
     let rows = x.len() / channels;
     let samples = rows.min(SAMPLES);
     let mut near = vec![0.0f32; channels];
     for i in 0..samples {
         let row = &x[i * rows / samples * channels..][..channels];
-        near.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+        near.iter_mut().zip(row).for_each(|(sum, x)| *sum += x.wide());
     }
     near.iter_mut().for_each(|sum| *sum /= samples as f32);
     near
@@ -92,12 +92,12 @@ impl Sweep<2, 2, 1> for Apply {
 }
 
 /// `y = activation(x · scale + shift (+ residual))` by channel.
-pub(super) fn apply(
-    x: &[f32],
-    residual: Option<&[f32]>,
+pub(super) fn apply<T: Stored>(
+    x: &[T],
+    residual: Option<&[T]>,
     [scale, shift]: [&[f32]; 2],
     activation: Activation,
-    y: &mut [f32],
+    y: &mut [T],
 ) {
     match residual {
         Some(residual) => sweep(Apply(activation), [x, residual], [scale, shift], [y]),

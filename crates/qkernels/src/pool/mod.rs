@@ -2,8 +2,9 @@
 
 mod vector;
 
+use crate::isa::Stored;
 use crate::naive;
-use qtensor::{DType, Error, Result, Tensor};
+use qtensor::{DType, Error, Result, Tensor, bf16};
 use std::ops::Range;
 
 /// Window, steps and borders.
@@ -133,15 +134,21 @@ impl Windows {
 pub fn max_pool2d(x: &Tensor, params: &PoolParams) -> Result<(Tensor, Tensor)> {
     let windows = Windows::new("max_pool2d", x.shape(), params)?;
     let shape = windows.output_shape();
-    if x.dtype() == DType::F32 {
-        let mut y = Tensor::empty_channels_last(shape, DType::F32)?;
-        let mut places = Tensor::empty_channels_last(shape, DType::I32)?;
-        vector::max_pool(x.to_channels_last().memory()?, &windows, y.memory_mut()?, places.memory_mut()?);
-        return Ok((y, places));
+    match x.dtype() {
+        DType::F32 => return max_pool2d_of::<f32>(x, &windows),
+        DType::BF16 => return max_pool2d_of::<bf16>(x, &windows),
+        _ => {}
     }
     let (y, places) = naive::pool::max_pool(&naive::values("max_pool2d", x)?, &windows);
     let y = naive::tensor(shape, y, x.dtype())?;
     Ok((y.to_channels_last(), Tensor::from_vec(shape, places)?.to_channels_last()))
+}
+
+fn max_pool2d_of<T: Stored>(x: &Tensor, windows: &Windows) -> Result<(Tensor, Tensor)> {
+    let mut y = Tensor::empty_channels_last(windows.output_shape(), T::DTYPE)?;
+    let mut places = Tensor::empty_channels_last(windows.output_shape(), DType::I32)?;
+    vector::max_pool::<T>(x.to_channels_last().memory()?, windows, y.memory_mut()?, places.memory_mut()?);
+    Ok((y, places))
 }
 
 /// Gradient of [`max_pool2d`] with respect to its input of shape `x_shape`, from the places that it returned.
@@ -162,16 +169,22 @@ pub fn max_pool2d_grad(dy: &Tensor, places: &Tensor, x_shape: &[usize]) -> Resul
     if let Some(bad) = places.memory::<i32>()?.iter().find(|p| usize::try_from(**p).map_or(true, |p| p >= size)) {
         return Err(Error::argument(OP, format!("place {bad} is outside a plane of {size}")));
     }
-    if dy.dtype() == DType::F32 {
-        let dy = dy.to_channels_last();
-        let mut dx = Tensor::empty_channels_last(x_shape, DType::F32)?;
-        let sizes = [size, dy.shape()[2] * dy.shape()[3]];
-        vector::max_pool_grad(dy.memory()?, places.memory()?, channels, sizes, dx.memory_mut()?);
-        return Ok(dx);
+    match dy.dtype() {
+        DType::F32 => return max_pool2d_grad_of::<f32>(dy, &places, x_shape),
+        DType::BF16 => return max_pool2d_grad_of::<bf16>(dy, &places, x_shape),
+        _ => {}
     }
     let (gradients, places) = (naive::values(OP, dy)?, places.to_vec::<i32>()?);
     let dx = naive::pool::max_pool_grad(&gradients, &places, images * channels, size);
     Ok(naive::tensor(x_shape, dx, dy.dtype())?.to_channels_last())
+}
+
+fn max_pool2d_grad_of<T: Stored>(dy: &Tensor, places: &Tensor, x_shape: &[usize]) -> Result<Tensor> {
+    let dy = dy.to_channels_last();
+    let mut dx = Tensor::empty_channels_last(x_shape, T::DTYPE)?;
+    let [inputs, outputs] = [x_shape, dy.shape()].map(|shape| shape[2] * shape[3]);
+    vector::max_pool_grad::<T>(dy.memory()?, places.memory()?, x_shape[1], [inputs, outputs], dx.memory_mut()?);
+    Ok(dx)
 }
 
 /// The mean of each window.

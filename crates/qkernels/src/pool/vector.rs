@@ -3,19 +3,19 @@
 //! The inner loops are plain arithmetic on slices inside a kernel, where the compiler may use all its instructions.
 
 use super::Windows;
-use crate::isa::{Isa, Kernel, dispatch};
+use crate::isa::{Isa, Kernel, Stored, dispatch};
 use crate::par;
 
 /// Output values that one thread takes at a time.
 const PIECE: usize = 16 * 1024;
 
 /// Maxima and their places.
-pub(super) fn max_pool(x: &[f32], w: &Windows, y: &mut [f32], places: &mut [i32]) {
+pub(super) fn max_pool<T: Stored>(x: &[T], w: &Windows, y: &mut [T], places: &mut [i32]) {
     let row = w.output[1] * w.channels;
     if row == 0 {
         return;
     }
-    let mut rows: Vec<(&mut [f32], &mut [i32])> = y.chunks_mut(row).zip(places.chunks_mut(row)).collect();
+    let mut rows: Vec<(&mut [T], &mut [i32])> = y.chunks_mut(row).zip(places.chunks_mut(row)).collect();
     let together = (PIECE / row).max(1);
     par::for_each_chunk(&mut rows, together, |i, part| {
         for (j, (y, places)) in part.iter_mut().enumerate() {
@@ -29,20 +29,20 @@ fn image_and_row(w: &Windows, row: usize) -> (usize, usize) {
     (row / w.output[0], row % w.output[0])
 }
 
-fn image_of<'a>(x: &'a [f32], w: &Windows, image: usize) -> &'a [f32] {
+fn image_of<'a, T>(x: &'a [T], w: &Windows, image: usize) -> &'a [T] {
     let size = w.input[0] * w.input[1] * w.channels;
     &x[image * size..(image + 1) * size]
 }
 
-struct MaxRow<'a> {
-    x: &'a [f32],
+struct MaxRow<'a, T> {
+    x: &'a [T],
     w: &'a Windows,
     row: usize,
-    y: &'a mut [f32],
+    y: &'a mut [T],
     places: &'a mut [i32],
 }
 
-impl Kernel for MaxRow<'_> {
+impl<T: Stored> Kernel for MaxRow<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -52,14 +52,14 @@ impl Kernel for MaxRow<'_> {
         let outputs = self.y.chunks_exact_mut(channels).zip(self.places.chunks_exact_mut(channels));
         for (column, (y, places)) in outputs.enumerate() {
             let columns = w.span(1, column);
-            y.fill(f32::NEG_INFINITY);
+            y.fill(T::nearest(f32::NEG_INFINITY));
             places.fill((rows.start * w.input[1] + columns.start) as i32);
             for r in rows.clone() {
                 for c in columns.clone() {
                     let place = r * w.input[1] + c;
                     let x = &self.x[place * channels..(place + 1) * channels];
                     for ((y, at), x) in y.iter_mut().zip(places.iter_mut()).zip(x) {
-                        let take = *x > *y || x.is_nan();
+                        let take = x.wide() > y.wide() || x.wide().is_nan();
                         *y = if take { *x } else { *y };
                         *at = if take { place as i32 } else { *at };
                     }
@@ -70,23 +70,24 @@ impl Kernel for MaxRow<'_> {
 }
 
 /// Adds each gradient to the place of its maximum; all places lie inside the plane.
-pub(super) fn max_pool_grad(
-    dy: &[f32],
+pub(super) fn max_pool_grad<T: Stored>(
+    dy: &[T],
     places: &[i32],
     channels: usize,
     [inputs, outputs]: [usize; 2],
-    dx: &mut [f32],
+    dx: &mut [T],
 ) {
     if channels * inputs == 0 {
         return;
     }
     par::for_each_chunk(dx, channels * inputs, |image, dx| {
-        dx.fill(0.0);
+        dx.fill(T::default());
         let range = image * channels * outputs..(image + 1) * channels * outputs;
         let rows = dy[range.clone()].chunks_exact(channels).zip(places[range].chunks_exact(channels));
         for (dy, places) in rows {
             for (c, (dy, place)) in dy.iter().zip(places).enumerate() {
-                dx[*place as usize * channels + c] += dy;
+                let sum = &mut dx[*place as usize * channels + c];
+                *sum = T::nearest(sum.wide() + dy.wide());
             }
         }
     });

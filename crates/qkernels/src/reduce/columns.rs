@@ -4,7 +4,7 @@
 //! that rounding grows with the block and not with the matrix; the pieces are added in f64 in their order.
 
 use crate::elementwise::sweep::repeats;
-use crate::isa::{Isa, Kernel, dispatch};
+use crate::isa::{Isa, Kernel, Stored, dispatch};
 use crate::par;
 
 /// Values in a piece, where rows are not very long.
@@ -88,14 +88,15 @@ pub(crate) fn shape(width: usize) -> (usize, usize) {
 }
 
 /// The totals of each of `width` columns. All of `reads` have one length, a multiple of `width`; all of `parameters` have `width` values.
-pub(crate) fn columns<C, const R: usize, const P: usize, const S: usize>(
+pub(crate) fn columns<C, T, const R: usize, const P: usize, const S: usize>(
     rule: C,
-    reads: [&[f32]; R],
+    reads: [&[T]; R],
     parameters: [&[f32]; P],
     width: usize,
 ) -> [Vec<f64>; S]
 where
     C: Columns<R, P, S>,
+    T: Stored,
 {
     let length = reads.first().map_or(0, |r| r.len());
     let mut totals = std::array::from_fn(|_| vec![f64::from(C::START); width]);
@@ -131,28 +132,31 @@ pub(crate) fn fold<C, const R: usize, const P: usize, const S: usize>(
 }
 
 /// The totals of one piece, on this thread, a number for each of `wide` columns. The last row may be shorter.
-pub(crate) fn piece_totals<C, const R: usize, const P: usize, const S: usize>(
+pub(crate) fn piece_totals<C, T, const R: usize, const P: usize, const S: usize>(
     rule: C,
-    reads: [&[f32]; R],
+    reads: [&[T]; R],
     parameters: [&[f32]; P],
     wide: usize,
 ) -> [Vec<f32>; S]
 where
     C: Columns<R, P, S>,
+    T: Stored,
 {
     let mut totals = std::array::from_fn(|_| vec![C::START; wide]);
     dispatch(Piece { rule, reads, parameters, totals: &mut totals });
     totals
 }
 
-struct Piece<'a, C, const R: usize, const P: usize, const S: usize> {
+struct Piece<'a, C, T, const R: usize, const P: usize, const S: usize> {
     rule: C,
-    reads: [&'a [f32]; R],
+    reads: [&'a [T]; R],
     parameters: [&'a [f32]; P],
     totals: &'a mut [Vec<f32>; S],
 }
 
-impl<C: Columns<R, P, S>, const R: usize, const P: usize, const S: usize> Kernel for Piece<'_, C, R, P, S> {
+impl<C: Columns<R, P, S>, T: Stored, const R: usize, const P: usize, const S: usize> Kernel
+    for Piece<'_, C, T, R, P, S>
+{
     type Output = ();
 
     #[inline(always)]
@@ -181,7 +185,7 @@ impl<C: Columns<R, P, S>, const R: usize, const P: usize, const S: usize> Kernel
     }
 }
 
-impl<C: Columns<R, P, S>, const R: usize, const P: usize, const S: usize> Piece<'_, C, R, P, S> {
+impl<C: Columns<R, P, S>, T: Stored, const R: usize, const P: usize, const S: usize> Piece<'_, C, T, R, P, S> {
     /// `V` vectors of columns, over all whole rows.
     #[inline(always)]
     fn strip<I: Isa, const V: usize>(&mut self, isa: I, column: usize, rows: usize) {
@@ -199,14 +203,14 @@ impl<C: Columns<R, P, S>, const R: usize, const P: usize, const S: usize> Piece<
             let mut block = [[isa.splat(C::START); S]; V];
             while row < end {
                 let at = row * wide + column;
-                let mut reads = [&[][..]; R];
+                let mut reads: [&[T]; R] = [&[]; R];
                 for (to, from) in reads.iter_mut().zip(&self.reads) {
                     *to = &from[at..at + V * I::LANES];
                 }
                 for v in 0..V {
                     let mut read = [isa.zero(); R];
                     for (x, from) in read.iter_mut().zip(&reads) {
-                        *x = isa.load(&from[v * I::LANES..]);
+                        *x = T::load(isa, &from[v * I::LANES..]);
                     }
                     self.rule.step(isa, read, parameters[v], &mut block[v]);
                 }
@@ -230,7 +234,7 @@ impl<C: Columns<R, P, S>, const R: usize, const P: usize, const S: usize> Piece<
     fn partial<I: Isa>(&mut self, isa: I, row: usize, column: usize, end: usize) {
         let (mut read, mut parameters, mut totals) = ([isa.zero(); R], [isa.zero(); P], [isa.zero(); S]);
         for (x, from) in read.iter_mut().zip(&self.reads) {
-            *x = isa.load_part(&from[row + column..row + end]);
+            *x = T::load_part(isa, &from[row + column..row + end]);
         }
         for (x, from) in parameters.iter_mut().zip(&self.parameters) {
             *x = isa.load_part(&from[column..end]);

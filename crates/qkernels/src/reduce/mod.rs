@@ -150,7 +150,7 @@ pub fn norm2(x: &Tensor) -> Result<f64> {
 /// A type other than f32 and f64.
 pub fn all_finite(x: &Tensor) -> Result<bool> {
     if x.dtype() == DType::F32 {
-        let [total] = columns(Finite, [dense(x).memory()?], [], 1);
+        let [total] = columns(Finite, [dense(x).memory::<f32>()?], [], 1);
         return Ok(total[0] == 0.0);
     }
     Ok(naive::values("all_finite", x)?.iter().all(|x| x.is_finite()))

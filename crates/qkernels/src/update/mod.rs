@@ -154,7 +154,7 @@ fn run<R: Rule<W>, const W: usize>(
     let gradient = aligned(gradient, &first)?;
     drop(first);
     if gradient.dtype() == DType::F32 {
-        let writes = memories(state)?;
+        let writes: [&mut [f32]; W] = memories(state)?;
         sweep(Vectorised(rule), [gradient.memory()?], [], writes);
         return Ok(());
     }

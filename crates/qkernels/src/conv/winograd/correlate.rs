@@ -1,24 +1,27 @@
 //! Forward pass and input gradient: blocks of tiles are transformed, multiplied with the filters at each point, and transformed back, all near the cache.
 //!
+//! In bf16 transforms and sums are in f32, the values at the points are rounded, and their products taken in pairs of channels.
+//!
 //! Several correlations of equal sizes may share the work: `targets` of one source share its transform, and `sources` of one target share the way back.
 
 use super::filters::{Filters, Packed, Panel, Size};
 use super::multiply::Multiply;
-use super::patches::{Of, Patches};
+use super::patches::{Of, Patches, Sum};
 use super::tiling::{Blocks, Tiles, point_step};
 use super::transform::{PATCH, POINTS, TILE, both_axes, output, unrolled};
 use crate::Activation;
 use crate::conv::stage::{Images, Scratch};
-use crate::isa::{Isa, IsaId, Kernel, dispatch_on};
+use crate::isa::{Isa, IsaId, Kernel, Stored, dispatch_on};
 use crate::par::{self, SharedOut};
 use qtensor::Result;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Correlations of 3×3 taps, and what happens to their results.
-pub(super) struct Correlation<'a> {
+pub(super) struct Correlation<'a, T> {
     pub(super) batch: usize,
     /// Channels-last.
-    pub(super) sources: Vec<Images<'a>>,
+    pub(super) sources: Vec<Images<'a, T>>,
     pub(super) source_channels: usize,
     /// Height and width of a source.
     pub(super) source: [usize; 2],
@@ -31,29 +34,36 @@ pub(super) struct Correlation<'a> {
     pub(super) output: [usize; 2],
     /// One for each target: a value for each channel, or none.
     pub(super) biases: Vec<Option<&'a [f32]>>,
-    pub(super) ending: Ending<'a>,
+    pub(super) ending: Ending<'a, T>,
 }
 
 /// What happens to a sum and its bias before they are stored.
-#[derive(Clone, Copy, Default)]
-pub(in crate::conv) struct Ending<'a> {
+#[derive(Clone, Copy)]
+pub(in crate::conv) struct Ending<'a, T = f32> {
     /// Added: values in the order of the only target.
-    pub(in crate::conv) residual: Option<&'a [f32]>,
+    pub(in crate::conv) residual: Option<&'a [T]>,
     /// Applied last.
     pub(in crate::conv) activation: Activation,
 }
 
-impl Correlation<'_> {
+impl<T> Default for Ending<'_, T> {
+    fn default() -> Self {
+        Ending { residual: None, activation: Activation::None }
+    }
+}
+
+impl<T: Stored> Correlation<'_, T> {
     /// Writes the results, channels-last, to whole outputs, one for each bias.
     ///
     /// # Errors
     /// A size overflows.
-    pub(super) fn run(&self, isa: IsaId, outs: &[SharedOut<f32>]) -> Result<()> {
+    pub(super) fn run(&self, isa: IsaId, outs: &[SharedOut<T>]) -> Result<()> {
         let size = Size {
             targets: self.biases.len(),
             channels: self.channels,
             sources: self.sources.len(),
             source_channels: self.source_channels,
+            in_word: T::IN_WORD,
         };
         let panels = size.panels(isa.lanes());
         let tiles = Tiles::new(self.batch, self.output);
@@ -63,7 +73,9 @@ impl Correlation<'_> {
         let blocks_of_tiles = tiles.count.div_ceil(blocks.tiles);
         // Filters that serve one block of tiles alone are transformed where they are used: all of them may be larger than any cache.
         let all = match blocks_of_tiles > 1 || shares == 1 {
-            true => Some(Packed::new(&self.filters, size, &panels, isa, |count, task| par::for_each(count, task))?),
+            true => {
+                Some(Packed::new::<T>(&self.filters, size, &panels, isa, |count, task| par::for_each(count, task))?)
+            }
             false => None,
         };
         par::for_each(blocks_of_tiles * shares, |task| {
@@ -71,7 +83,7 @@ impl Correlation<'_> {
             let own = all.is_none().then(|| {
                 let panels = &panels[blocks.shares[share].clone()];
                 let here = |count: usize, task: &(dyn Fn(usize) + Sync)| (0..count).for_each(task);
-                Packed::new(&self.filters, size, panels, isa, here).expect("smaller than the results")
+                Packed::new::<T>(&self.filters, size, panels, isa, here).expect("smaller than the results")
             });
             let Some(packed) = all.as_ref().or(own.as_ref()) else { return };
             let task = Task {
@@ -91,19 +103,20 @@ impl Correlation<'_> {
 }
 
 /// A block of tiles and some panels.
-struct Task<'a> {
-    work: &'a Correlation<'a>,
+struct Task<'a, T> {
+    work: &'a Correlation<'a, T>,
     packed: &'a Packed,
     tiles: Tiles,
     row: usize,
     range: Range<usize>,
     panels: &'a [Panel],
     group: usize,
-    outs: &'a [SharedOut<f32>],
+    outs: &'a [SharedOut<T>],
 }
 
-impl Kernel for Task<'_> {
+impl<T: Stored> Kernel for Task<'_, T> {
     type Output = ();
+    const DOT_PRODUCTS: bool = T::DOT_PRODUCTS;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -128,12 +141,14 @@ impl Kernel for Task<'_> {
                 row,
                 point_step: step,
                 of: Of::Inputs,
+                sum: Sum::Channels,
             });
         }
         for panels in self.panels.chunks(self.group) {
             let width = width(panels);
             let products_step = point_step(count, width);
-            isa.outline(Products {
+            isa.outline(Products::<T> {
+                of: PhantomData,
                 packed,
                 values,
                 panels,
@@ -160,7 +175,8 @@ impl Kernel for Task<'_> {
 }
 
 /// All products of a block of tiles with a group of panels.
-struct Products<'a> {
+struct Products<'a, T> {
+    of: PhantomData<T>,
     packed: &'a Packed,
     values: &'a [f32],
     panels: &'a [Panel],
@@ -173,8 +189,9 @@ struct Products<'a> {
     products_step: usize,
 }
 
-impl Kernel for Products<'_> {
+impl<T: Stored> Kernel for Products<'_, T> {
     type Output = ();
+    const DOT_PRODUCTS: bool = T::DOT_PRODUCTS;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -194,8 +211,8 @@ impl Kernel for Products<'_> {
                 // a row for each tile at each point, in which each panel has its lanes.
                 unsafe {
                     match panel.vectors {
-                        1 => multiply.run::<I, 1>(isa),
-                        _ => multiply.run::<I, 2>(isa),
+                        1 => multiply.run::<I, T, 1>(isa),
+                        _ => multiply.run::<I, T, 2>(isa),
                     }
                 }
                 lane += panel.vectors * I::LANES;
@@ -205,19 +222,20 @@ impl Kernel for Products<'_> {
 }
 
 /// The way back: products to outputs, with bias and activation.
-struct Outputs<'a> {
-    work: &'a Correlation<'a>,
+struct Outputs<'a, T> {
+    work: &'a Correlation<'a, T>,
     panels: &'a [Panel],
     tiles: Tiles,
     range: Range<usize>,
     products: &'a [f32],
     width: usize,
     step: usize,
-    outs: &'a [SharedOut<f32>],
+    outs: &'a [SharedOut<T>],
 }
 
-impl Kernel for Outputs<'_> {
+impl<T: Stored> Kernel for Outputs<'_, T> {
     type Output = ();
+    const DOT_PRODUCTS: bool = T::DOT_PRODUCTS;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -263,14 +281,14 @@ impl Kernel for Outputs<'_> {
 }
 
 /// A vector of channels of one tile.
-struct Back<V> {
+struct Back<V, T> {
     from: *const f32,
     step: usize,
     bias: V,
     /// Values that belong to those at `to`, or null.
-    residual: *const f32,
+    residual: *const T,
     activation: Activation,
-    to: *mut f32,
+    to: *mut T,
     /// Elements to the next row and the next pixel of the output.
     steps: [usize; 2],
     /// Rows and columns that exist.
@@ -279,7 +297,7 @@ struct Back<V> {
     count: usize,
 }
 
-impl<V: Copy> Back<V> {
+impl<V: Copy, T: Stored> Back<V, T> {
     /// # Safety
     /// All points must be readable, all pixels and channels that exist writable, those of the residual readable; the whole tile where `WHOLE`.
     #[inline(always)]
@@ -311,10 +329,11 @@ impl<V: Copy> Back<V> {
         unsafe {
             if !self.residual.is_null() {
                 let residual = self.residual.add(at);
-                x = isa.add(x, if WHOLE { isa.load_at(residual) } else { isa.load_part_at(residual, self.count) });
+                x = isa
+                    .add(x, if WHOLE { T::load_at(isa, residual) } else { T::load_part_at(isa, residual, self.count) });
             }
             let x = self.activation.apply_vector(isa, x);
-            if WHOLE { isa.store_at(to, x) } else { isa.store_part_at(to, self.count, x) }
+            if WHOLE { T::store_at(isa, to, x) } else { T::store_part_at(isa, to, self.count, x) }
         }
     }
 }

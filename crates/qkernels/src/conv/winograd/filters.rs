@@ -2,9 +2,10 @@
 
 use super::transform::{PATCH, POINTS, TAPS, both_axes, filter, unrolled};
 use crate::conv::stage::Scratch;
-use crate::isa::{Isa, IsaId, Kernel, dispatch_on};
+use crate::isa::{Isa, IsaId, Kernel, Stored, dispatch_on};
 use crate::par::SharedOut;
 use qtensor::{DType, Result, Tensor};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Taps of a filter.
@@ -113,17 +114,24 @@ pub(super) struct Size {
     pub(super) sources: usize,
     /// Channels of a source.
     pub(super) source_channels: usize,
+    /// Channels in a word: rows are counted in words.
+    pub(super) in_word: usize,
 }
 
 impl Size {
-    /// Values of a tile at a point: whole vectors for each source.
+    /// Words of a tile at a point: whole vectors for each source.
     pub(super) fn row(&self, vector: usize) -> usize {
-        self.sources * self.source_channels.next_multiple_of(vector)
+        self.sources * self.source_row(vector)
+    }
+
+    /// Words of a source.
+    fn source_row(&self, vector: usize) -> usize {
+        self.source_channels.next_multiple_of(vector) / self.in_word
     }
 
     /// How many of them the products run over.
     pub(super) fn depth(&self, vector: usize) -> usize {
-        if self.sources == 1 { self.source_channels } else { self.row(vector) }
+        if self.sources == 1 { self.source_channels.div_ceil(self.in_word) } else { self.row(vector) }
     }
 
     /// All panels, one after the other.
@@ -143,7 +151,7 @@ impl Size {
     }
 }
 
-/// Panels in one buffer: for each panel and point, one row of lanes for each summed channel.
+/// Panels in one buffer: for each panel and point, one row of lanes for each summed channel, or pair of them.
 pub(super) struct Packed {
     pub(super) buffer: Tensor,
     pub(super) panels: Vec<Panel>,
@@ -156,7 +164,7 @@ impl Packed {
     ///
     /// # Errors
     /// The size overflows.
-    pub(super) fn new(
+    pub(super) fn new<T: Stored>(
         filters: &[Filters],
         size: Size,
         panels: &[Panel],
@@ -178,11 +186,11 @@ impl Packed {
             let panel = &packed.panels[panel];
             let filters = &filters[panel.target * size.sources + source];
             let channels = first..(first + CHUNK).min(size.source_channels);
-            let row = source * size.source_channels.next_multiple_of(vector) + first;
+            let row = source * size.source_row(vector) + first / T::IN_WORD;
             let is_end = channels.end == size.source_channels;
-            let rows =
-                if is_end { packed.depth.min(size.row(vector) / size.sources * (source + 1)) - row } else { CHUNK };
-            dispatch_on(isa, Pack { packed: &packed, panel, filters, channels, row, rows, out });
+            let end = packed.depth.min(size.source_row(vector) * (source + 1));
+            let rows = if is_end { end - row } else { CHUNK / T::IN_WORD };
+            dispatch_on(isa, Pack::<T> { of: PhantomData, packed: &packed, panel, filters, channels, row, rows, out });
         });
         Ok(packed)
     }
@@ -205,7 +213,8 @@ pub(super) fn odd_lines(length: usize) -> usize {
 }
 
 /// Transforms one chunk of a panel.
-struct Pack<'a> {
+struct Pack<'a, T> {
+    of: PhantomData<T>,
     packed: &'a Packed,
     panel: &'a Panel,
     filters: &'a Filters<'a>,
@@ -216,8 +225,9 @@ struct Pack<'a> {
     out: SharedOut<f32>,
 }
 
-impl Kernel for Pack<'_> {
+impl<T: Stored> Kernel for Pack<'_, T> {
     type Output = ();
+    const DOT_PRODUCTS: bool = T::DOT_PRODUCTS;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -229,26 +239,35 @@ impl Kernel for Pack<'_> {
         for v in 0..panel.vectors {
             let first = panel.lanes.start + v * I::LANES;
             filters.gather(isa, first..(first + I::LANES).min(panel.lanes.end), channels.clone(), taken);
-            for c in 0..self.rows {
+            for row in 0..self.rows {
                 // SAFETY: the row and its vector lie in the panel; every task has its own rows.
-                let to = unsafe { self.out.at(panel.start + (self.row + c) * width + v * I::LANES) };
-                if c >= channels.len() {
-                    for point in 0..POINTS {
-                        // SAFETY: as above, in every point of the panel.
-                        unsafe { isa.store_at(to.add(point * step), isa.zero()) };
+                let to = unsafe { self.out.at(panel.start + (self.row + row) * width + v * I::LANES) };
+                // The last channel of a word first: it takes the high half, and waits there for the other.
+                for part in (0..T::IN_WORD).rev() {
+                    let c = row * T::IN_WORD + part;
+                    if c >= channels.len() {
+                        for point in 0..POINTS {
+                            // SAFETY: as above, in every point of the panel.
+                            unsafe { isa.store_at(to.add(point * step), isa.zero()) };
+                        }
+                        continue;
                     }
-                    continue;
-                }
-                let taps = taken[c * ALL_TAPS * I::LANES..][..ALL_TAPS * I::LANES].as_ptr();
-                // SAFETY: there are LANES values for each tap; the results as above.
-                unsafe {
-                    both_axes!(
-                        isa,
-                        filter,
-                        [TAPS to PATCH],
-                        |row, column| isa.load_at(taps.add(filters.tap(row, column) * I::LANES)),
-                        |row, column, x| isa.store_at(to.add((row * PATCH + column) * step), x)
-                    );
+                    let taps = taken[c * ALL_TAPS * I::LANES..][..ALL_TAPS * I::LANES].as_ptr();
+                    let is_first = part + 1 == T::IN_WORD;
+                    // SAFETY: there are LANES values for each tap; the results as above.
+                    unsafe {
+                        both_axes!(
+                            isa,
+                            filter,
+                            [TAPS to PATCH],
+                            |row, column| isa.load_at(taps.add(filters.tap(row, column) * I::LANES)),
+                            |row, column, x| {
+                                let to = to.add((row * PATCH + column) * step);
+                                let x = T::factor(isa, x);
+                                isa.store_at(to, if is_first { x } else { isa.pair_bf16(x, isa.load_at(to)) });
+                            }
+                        );
+                    }
                 }
             }
         }

@@ -1,4 +1,5 @@
 //! Winograd convolutions: 3×3 taps, stride 1, no dilation, one group, in tiles of 4×4 outputs with a quarter of the multiplications.
+//! Images may be f32 or bf16, with products of that type and sums in f32; filters and their gradients are f32.
 //!
 //! The images are cut into tiles whose inputs overlap. Each tile's channels are transformed to 36 points, at which the convolution is a product of channels
 //! by filters, as a matrix product over many tiles; the products are transformed back to 4×4 outputs.
@@ -14,12 +15,12 @@ mod weight_grad;
 
 use super::Geometry;
 use super::stage::Images;
-use crate::isa::IsaId;
+use crate::isa::{IsaId, Stored};
 use crate::par::SharedOut;
 use correlate::Correlation;
 pub(super) use correlate::Ending;
 use filters::Filters;
-use qtensor::{DType, Result, Tensor};
+use qtensor::{Result, Tensor};
 use weight_grad::WeightGrad;
 
 /// Whether a convolution has the form that these kernels compute.
@@ -37,11 +38,11 @@ fn channels_last(x: &Tensor) -> Tensor {
 ///
 /// # Errors
 /// A size overflows.
-pub(super) fn forward(
+pub(super) fn forward<T: Stored>(
     g: &Geometry,
     x: &Tensor,
     projections: &[(&Tensor, Option<&[f32]>)],
-    ending: Ending,
+    ending: Ending<T>,
     is_joined: bool,
     isa: IsaId,
 ) -> Result<Vec<Tensor>> {
@@ -61,11 +62,11 @@ pub(super) fn forward(
     let [n, o, h, w] = g.output_shape();
     let together = if is_joined { projections.len() } else { 1 };
     let tensors =
-        (0..projections.len() / together).map(|_| Tensor::empty_channels_last([together * n, o, h, w], DType::F32));
+        (0..projections.len() / together).map(|_| Tensor::empty_channels_last([together * n, o, h, w], T::DTYPE));
     let mut tensors: Vec<Tensor> = tensors.collect::<Result<_>>()?;
     let mut outs = Vec::with_capacity(projections.len());
     for tensor in &mut tensors {
-        outs.extend(tensor.memory_mut::<f32>()?.chunks_exact_mut(n * o * h * w).map(SharedOut::new));
+        outs.extend(tensor.memory_mut::<T>()?.chunks_exact_mut(n * o * h * w).map(SharedOut::new));
     }
     work.run(isa, &outs)?;
     Ok(tensors)
@@ -75,9 +76,9 @@ pub(super) fn forward(
 ///
 /// # Errors
 /// A size overflows.
-pub(super) fn input_grad(g: &Geometry, outputs: &[(&Tensor, &Tensor)], isa: IsaId) -> Result<Tensor> {
+pub(super) fn input_grad<T: Stored>(g: &Geometry, outputs: &[(&Tensor, &Tensor)], isa: IsaId) -> Result<Tensor> {
     let grads: Vec<Tensor> = outputs.iter().map(|(dy, _)| channels_last(dy)).collect();
-    let work = Correlation {
+    let work = Correlation::<T> {
         batch: g.batch,
         sources: grads.iter().map(Images::new).collect::<Result<_>>()?,
         source_channels: g.filters,
@@ -90,8 +91,8 @@ pub(super) fn input_grad(g: &Geometry, outputs: &[(&Tensor, &Tensor)], isa: IsaI
         ending: Ending::default(),
     };
     let shape = [g.batch, g.channels, g.input[0], g.input[1]];
-    let mut sum = Tensor::empty_channels_last(shape, DType::F32)?;
-    let out = SharedOut::new(sum.memory_mut::<f32>()?);
+    let mut sum = Tensor::empty_channels_last(shape, T::DTYPE)?;
+    let out = SharedOut::new(sum.memory_mut::<T>()?);
     work.run(isa, &[out])?;
     Ok(sum)
 }
@@ -100,10 +101,10 @@ pub(super) fn input_grad(g: &Geometry, outputs: &[(&Tensor, &Tensor)], isa: IsaI
 ///
 /// # Errors
 /// A size overflows.
-pub(super) fn weight_grad(g: &Geometry, x: &Tensor, grads: &[&Tensor], isa: IsaId) -> Result<Vec<Tensor>> {
+pub(super) fn weight_grad<T: Stored>(g: &Geometry, x: &Tensor, grads: &[&Tensor], isa: IsaId) -> Result<Vec<Tensor>> {
     let x = channels_last(x);
     let grads: Vec<Tensor> = grads.iter().map(|dy| channels_last(dy)).collect();
-    WeightGrad {
+    WeightGrad::<T> {
         batch: g.batch,
         source: Images::new(&x)?,
         channels: g.channels,
@@ -124,12 +125,12 @@ pub(super) fn is_safe(g: &Geometry) -> bool {
 
 /// What the algorithm costs, as multiply-adds at the same speed. Counted for AVX-512: a vector of 16 channels of a tile takes about 80 cycles to transform and
 /// 60 to transform back, at two vectors of multiply-adds a cycle; a vector of filters of a channel about 50.
-pub(super) fn cost(g: &Geometry) -> f64 {
+pub(super) fn cost(g: &Geometry, in_word: usize) -> f64 {
     const INPUT: usize = 80 * 2;
     const OUTPUT: usize = 60 * 2;
     const FILTER: usize = 50 * 2;
     let [inputs, lanes] = [g.channels, g.filters].map(|channels| channels.next_multiple_of(16));
-    let tile = transform::POINTS * g.channels * lanes + INPUT * inputs + OUTPUT * lanes;
+    let tile = transform::POINTS * g.channels * lanes / in_word + INPUT * inputs + OUTPUT * lanes;
     let tiles = tiling::Tiles::new(g.batch, g.out).count;
     tiles as f64 * tile as f64 + (FILTER * g.channels * lanes) as f64
 }

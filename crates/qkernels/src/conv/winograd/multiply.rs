@@ -1,9 +1,9 @@
 //! The products at the points: for each, the values of some tiles by a panel of filters.
 
 use super::transform::unrolled;
-use crate::isa::Isa;
+use crate::isa::{Isa, Stored};
 
-/// `c = a b` for one point: `rows` tiles by `depth` channels, times `depth` channels by the lanes of a panel.
+/// `c = a b` for one point: `rows` tiles by `depth` words, times `depth` words by the lanes of a panel. A word is a channel, or a pair of them.
 #[derive(Clone, Copy)]
 pub(super) struct Multiply {
     pub(super) a: *const f32,
@@ -24,13 +24,13 @@ impl Multiply {
     /// # Safety
     /// `a` and `b` must be readable and `c` writable in the sizes said, `c` by this thread alone.
     #[inline(always)]
-    pub(super) unsafe fn run<I: Isa, const V: usize>(mut self, isa: I) {
+    pub(super) unsafe fn run<I: Isa, T: Stored, const V: usize>(mut self, isa: I) {
         macro_rules! tiles {
             ($($rows:literal)*) => {$(
                 while self.rows >= $rows {
                     // SAFETY: the caller's promise.
                     unsafe {
-                        self.tile::<I, $rows, V>(isa);
+                        self.tile::<I, T, $rows, V>(isa);
                         self.a = self.a.add($rows * self.a_step);
                         self.c = self.c.add($rows * self.c_step);
                     }
@@ -50,14 +50,14 @@ impl Multiply {
     /// # Safety
     /// As [`run`](Self::run).
     #[inline(always)]
-    unsafe fn tile<I: Isa, const R: usize, const V: usize>(&self, isa: I) {
+    unsafe fn tile<I: Isa, T: Stored, const R: usize, const V: usize>(&self, isa: I) {
         // SAFETY: the caller's promise.
         unsafe {
             let mut from = [self.a; R];
             unrolled!(ROW < R {
                 from[ROW] = self.a.add(ROW * self.a_step);
             });
-            let sums = accumulate::<I, R, V>(isa, from, self.depth, self.b);
+            let sums = accumulate::<I, T, R, V>(isa, from, self.depth, self.b);
             unrolled!(ROW < R {
                 for (v, sum) in sums[ROW].iter().enumerate() {
                     isa.store_at(self.c.add(ROW * self.c_step + v * I::LANES), *sum);
@@ -72,7 +72,7 @@ impl Multiply {
 /// # Safety
 /// As [`Multiply::run`].
 #[inline(always)]
-unsafe fn accumulate<I: Isa, const R: usize, const V: usize>(
+unsafe fn accumulate<I: Isa, T: Stored, const R: usize, const V: usize>(
     isa: I,
     from: [*const f32; R],
     depth: usize,
@@ -90,7 +90,7 @@ unsafe fn accumulate<I: Isa, const R: usize, const V: usize>(
             unrolled!(ROW < R {
                 let x = isa.splat(*from[ROW].add(k));
                 for v in 0..V {
-                    sums[ROW][v] = isa.fma(x, weights[v], sums[ROW][v]);
+                    sums[ROW][v] = T::multiply_add(isa, x, weights[v], sums[ROW][v]);
                 }
             });
         }

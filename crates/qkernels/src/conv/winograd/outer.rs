@@ -1,13 +1,13 @@
 //! The products of the weight gradient at a point: sums over tiles of outer products, channels by filters.
 
 use super::transform::unrolled;
-use crate::isa::Isa;
+use crate::isa::{Isa, Stored};
 
-/// `c (+)= aᵀ b` for one point: `tiles` by `rows` channels, transposed, times `tiles` by some vectors of filters.
+/// `c (+)= aᵀ b` for one point: `tiles` by `rows` channels, transposed, times `tiles` by some vectors of filters. A word holds a tile, or a pair of them.
 #[derive(Clone, Copy)]
 pub(super) struct Outer {
     pub(super) a: *const f32,
-    /// Elements from one tile to the next.
+    /// Words from one tile, or pair of tiles, to the next.
     pub(super) a_step: usize,
     pub(super) rows: usize,
     pub(super) b: *const f32,
@@ -26,18 +26,18 @@ impl Outer {
     /// # Safety
     /// `a` and `b` must be readable and `c` writable in the sizes said, `c` by this thread alone.
     #[inline(always)]
-    pub(super) unsafe fn run<I: Isa>(mut self, isa: I) {
+    pub(super) unsafe fn run<I: Isa, T: Stored>(mut self, isa: I) {
         let mut vectors = self.c_step / I::LANES;
         // SAFETY: the caller's promise; every step stays inside a row.
         unsafe {
             while vectors >= 2 {
-                self.column::<I, 2>(isa);
+                self.column::<I, T, 2>(isa);
                 self.b = self.b.add(2 * I::LANES);
                 self.c = self.c.add(2 * I::LANES);
                 vectors -= 2;
             }
             if vectors > 0 {
-                self.column::<I, 1>(isa);
+                self.column::<I, T, 1>(isa);
             }
         }
     }
@@ -47,13 +47,13 @@ impl Outer {
     /// # Safety
     /// As [`run`](Self::run).
     #[inline(always)]
-    unsafe fn column<I: Isa, const V: usize>(mut self, isa: I) {
+    unsafe fn column<I: Isa, T: Stored, const V: usize>(mut self, isa: I) {
         macro_rules! tiles {
             ($($rows:literal)*) => {$(
                 while self.rows >= $rows {
                     // SAFETY: the caller's promise.
                     unsafe {
-                        self.tile::<I, $rows, V>(isa);
+                        self.tile::<I, T, $rows, V>(isa);
                         self.a = self.a.add($rows);
                         self.c = self.c.add($rows * self.c_step);
                     }
@@ -73,7 +73,7 @@ impl Outer {
     /// # Safety
     /// As [`run`](Self::run).
     #[inline(always)]
-    unsafe fn tile<I: Isa, const R: usize, const V: usize>(&self, isa: I) {
+    unsafe fn tile<I: Isa, T: Stored, const R: usize, const V: usize>(&self, isa: I) {
         let mut sums = [[isa.zero(); V]; R];
         // SAFETY: the caller's promise.
         unsafe {
@@ -93,7 +93,7 @@ impl Outer {
                 unrolled!(ROW < R {
                     let x = isa.splat(*a.add(ROW));
                     for v in 0..V {
-                        sums[ROW][v] = isa.fma(x, lanes[v], sums[ROW][v]);
+                        sums[ROW][v] = T::multiply_add(isa, x, lanes[v], sums[ROW][v]);
                     }
                 });
                 a = a.wrapping_add(self.a_step);

@@ -3,31 +3,32 @@
 //! Channels and filters are cut into blocks whose sums stay near the cache, the tiles into a fixed number of parts, whose sums are added in order.
 
 use super::outer::Outer;
-use super::patches::{Of, Patches};
+use super::patches::{Of, Patches, Sum};
 use super::tiling::{GradBlocks, Tiles, point_step};
 use super::transform::{PATCH, POINTS, TAPS, both_axes, filter_grad, unrolled};
 use crate::conv::stage::{Images, Scratch};
-use crate::isa::{Isa, IsaId, Kernel, dispatch_on};
+use crate::isa::{Isa, IsaId, Kernel, Stored, dispatch_on};
 use crate::par::{self, SharedOut};
 use qtensor::{DType, Result, Tensor};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Weight gradients of convolutions of one input.
-pub(super) struct WeightGrad<'a> {
+pub(super) struct WeightGrad<'a, T> {
     pub(super) batch: usize,
     /// The input, channels-last.
-    pub(super) source: Images<'a>,
+    pub(super) source: Images<'a, T>,
     pub(super) channels: usize,
     pub(super) input: [usize; 2],
     /// Where the taps of the first output begin; negative in the padding.
     pub(super) origin: [isize; 2],
     /// The gradients of the outputs, channels-last.
-    pub(super) grads: Vec<Images<'a>>,
+    pub(super) grads: Vec<Images<'a, T>>,
     pub(super) filters: usize,
     pub(super) output: [usize; 2],
 }
 
-impl WeightGrad<'_> {
+impl<T: Stored> WeightGrad<'_, T> {
     /// One gradient `[O, C, 3, 3]` for each gradient of an output.
     ///
     /// # Errors
@@ -78,8 +79,8 @@ impl WeightGrad<'_> {
 }
 
 /// The sums of a block over some tiles.
-struct Part<'a> {
-    work: &'a WeightGrad<'a>,
+struct Part<'a, T> {
+    work: &'a WeightGrad<'a, T>,
     blocks: &'a GradBlocks,
     block: usize,
     tiles: Tiles,
@@ -88,8 +89,9 @@ struct Part<'a> {
     step: usize,
 }
 
-impl Kernel for Part<'_> {
+impl<T: Stored> Kernel for Part<'_, T> {
     type Output = ();
+    const DOT_PRODUCTS: bool = T::DOT_PRODUCTS;
 
     /// The caller promises that `sums` has room for all points of the block and that no other thread uses it.
     #[inline(always)]
@@ -105,7 +107,9 @@ impl Kernel for Part<'_> {
         let mut scratch = Scratch::new();
         for first in self.range.clone().step_by(blocks.tiles) {
             let range = first..(first + blocks.tiles).min(self.range.end);
-            let (input_step, grad_step) = (point_step(range.len(), row), point_step(range.len(), width));
+            // The sums run over tiles: two of them share a word in bf16.
+            let words = range.len().div_ceil(T::IN_WORD);
+            let (input_step, grad_step) = (point_step(words, row), point_step(words, width));
             let (inputs, grads) = scratch.take(POINTS * (input_step + grad_step)).split_at_mut(POINTS * input_step);
             let patches = Patches {
                 images: work.source,
@@ -118,6 +122,7 @@ impl Kernel for Part<'_> {
                 row,
                 point_step: input_step,
                 of: Of::Inputs,
+                sum: Sum::Tiles,
             };
             isa.outline(patches.clone());
             let mut lane = 0;
@@ -135,7 +140,8 @@ impl Kernel for Part<'_> {
                 });
                 lane += segment.width(I::LANES);
             }
-            isa.outline(Products {
+            isa.outline(Products::<T> {
+                of: PhantomData,
                 inputs,
                 grads,
                 steps: [input_step, grad_step, self.step],
@@ -145,7 +151,7 @@ impl Kernel for Part<'_> {
                     rows: channels.len(),
                     b: grads.as_ptr(),
                     b_step: width,
-                    tiles: range.len(),
+                    tiles: words,
                     c: sums,
                     c_step: width,
                     resume: first > self.range.start,
@@ -156,7 +162,8 @@ impl Kernel for Part<'_> {
 }
 
 /// The products of a block of tiles at all points.
-struct Products<'a> {
+struct Products<'a, T> {
+    of: PhantomData<T>,
     inputs: &'a [f32],
     grads: &'a [f32],
     /// Elements from one point to the next of inputs, gradients and sums.
@@ -164,8 +171,9 @@ struct Products<'a> {
     outer: Outer,
 }
 
-impl Kernel for Products<'_> {
+impl<T: Stored> Kernel for Products<'_, T> {
     type Output = ();
+    const DOT_PRODUCTS: bool = T::DOT_PRODUCTS;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -177,14 +185,14 @@ impl Kernel for Products<'_> {
                 ..self.outer
             };
             // SAFETY: inputs and gradients hold a row for each tile at each point, the sums a row for each channel.
-            unsafe { outer.run(isa) };
+            unsafe { outer.run::<I, T>(isa) };
         }
     }
 }
 
 /// Adds the parts of some channels of a block, transforms back, and writes the gradients of their weights.
-struct Finish<'a> {
-    work: &'a WeightGrad<'a>,
+struct Finish<'a, T> {
+    work: &'a WeightGrad<'a, T>,
     blocks: &'a GradBlocks,
     block: usize,
     /// The first of the block's channels that it finishes: one vector of them.
@@ -198,7 +206,7 @@ struct Finish<'a> {
 /// Taps of a filter.
 const ALL_TAPS: usize = TAPS * TAPS;
 
-impl Kernel for Finish<'_> {
+impl<T: Stored> Kernel for Finish<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -239,7 +247,7 @@ impl Kernel for Finish<'_> {
     }
 }
 
-impl Finish<'_> {
+impl<T: Stored> Finish<'_, T> {
     /// The sum of all parts at a place.
     #[inline(always)]
     fn sum<I: Isa>(&self, isa: I, place: usize) -> I::F32 {
