@@ -2,6 +2,7 @@
 
 use crate::{Error, Result};
 use qkernels::add_assign;
+use qkernels::cast::to_bf16;
 use qtensor::{DType, Shape, Tensor};
 
 /// The gradient of one variable so far.
@@ -46,6 +47,7 @@ pub(crate) fn ones(shape: &Shape, dtype: DType) -> Result<Tensor> {
     match dtype {
         DType::F32 => Ok(Tensor::full(shape, 1.0f32)?),
         DType::F64 => Ok(Tensor::full(shape, 1.0f64)?),
+        DType::BF16 => Ok(to_bf16(&Tensor::full(shape, 1.0f32)?)?),
         found => Err(Error::Tensor(qtensor::Error::DType { op: "ones", expected: DType::F32, found })),
     }
 }

@@ -2,10 +2,11 @@
 
 use crate::accumulate::{Slot, ones};
 use crate::finite::expect_finite;
+use crate::half::fitting;
 use crate::tape::{Edge, Node, OpNode, Rule, bytes};
 use crate::{Error, Function, Gradients, Pass, PassCost, Result, Saved, Tape, Var};
 use qkernels::reduce::sum_to;
-use qtensor::Tensor;
+use qtensor::{DType, Tensor};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -65,7 +66,9 @@ impl Tape {
 
     fn step(&self, mut node: OpNode, (dy, also): (Tensor, Option<Tensor>), slots: &mut [Slot]) -> Result<()> {
         let (name, scope) = (node.rule.name(), node.scope);
-        node.saved.restore(|entry| self.restored(entry))?;
+        let as_taken = |x: Tensor| if node.widens { fitting(x, DType::F32) } else { Ok(x) };
+        let (dy, also) = (as_taken(dy)?, also.map(as_taken).transpose()?);
+        node.saved.restore(|entry| as_taken(self.restored(entry)?))?;
         let needs: Vec<bool> = node.inputs.iter().map(Option::is_some).collect();
         // The ops of a rerun are timed one by one.
         let timed = self.settings.profile.as_ref().filter(|_| matches!(node.rule, Rule::Vjp(_)));
@@ -149,17 +152,22 @@ impl Tape {
     }
 }
 
-/// The one place where broadcasting is undone: a gradient of the broadcast shape is summed to the input's.
+/// The one place where broadcasting is undone: a gradient of the broadcast shape is summed to the input's. f32 becomes bf16 where the input is, and the
+/// other way around.
 fn fit(op: &'static str, gradient: Tensor, edge: &Edge) -> Result<Tensor> {
-    if gradient.dtype() != edge.dtype {
-        return Err(qtensor::Error::DType { op, expected: edge.dtype, found: gradient.dtype() }.into());
-    }
     if *gradient.shape() == edge.shape {
+        let gradient = fitting(gradient, edge.dtype)?;
+        if gradient.dtype() != edge.dtype {
+            return Err(qtensor::Error::DType { op, expected: edge.dtype, found: gradient.dtype() }.into());
+        }
         return Ok(gradient);
+    }
+    if gradient.dtype() == DType::BF16 {
+        return fit(op, fitting(gradient, DType::F32)?, edge);
     }
     let broadcasts = edge.shape.broadcast(gradient.shape(), op).is_ok_and(|shape| shape == *gradient.shape());
     if !broadcasts {
         return Err(Error::gradient_shape(op, &edge.shape, gradient.shape()));
     }
-    Ok(sum_to(&gradient, &edge.shape)?)
+    fit(op, sum_to(&gradient, &edge.shape)?, edge)
 }

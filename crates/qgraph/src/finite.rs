@@ -1,3 +1,4 @@
+use crate::half::fitting;
 use crate::{Error, Pass, Result};
 use qkernels::reduce::all_finite;
 use qtensor::{DType, Tensor};
@@ -16,7 +17,7 @@ pub(crate) fn expect_finite(
     Err(Error::NotFinite { op, scope: scope.to_string(), pass, what: what() })
 }
 
-/// Whether no element is infinite or NaN. Only f32 and f64 carry gradients, so nothing else is looked at.
+/// Whether no element is infinite or NaN. Only floats carry gradients, so nothing else is looked at.
 fn is_finite(tensor: &Tensor) -> Result<bool> {
-    Ok(!matches!(tensor.dtype(), DType::F32 | DType::F64) || all_finite(tensor)?)
+    Ok(!tensor.dtype().is_float() || all_finite(&fitting(tensor.clone(), DType::F32)?)?)
 }

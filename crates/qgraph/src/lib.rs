@@ -112,6 +112,11 @@
 //! Ops and composites are pure, since a composite may run twice. Dropout draws from a key that is part of the op. Running statistics
 //! leave the tape as [`Effect`]s, once, whatever the mode: take them with [`Tape::take_effects`] and apply them.
 //!
+//! # Mixed precision
+//!
+//! Variables may be bf16: an activation then takes half the memory. Parameters stay f32, and so do their gradients. Convolutions, linear layers, batch
+//! normalisation and max pooling compute with bf16 directly, other ops in f32 with a rounded result, losses and sums with an f32 one: see [`OnHalf`].
+//!
 //! # Looking inside
 //!
 //! - [`Tape::scope`] names the part of a network; errors and reports carry the name.
@@ -139,6 +144,7 @@ mod error;
 mod finite;
 mod function;
 mod gradients;
+mod half;
 mod op;
 pub mod ops;
 mod profile;
@@ -151,6 +157,7 @@ pub use effect::Effect;
 pub use error::{Error, Result};
 pub use function::{Function, Mode};
 pub use gradients::Gradients;
+pub use half::OnHalf;
 pub use op::{Context, Op, Record, Vjp, inputs};
 pub use profile::{OpCost, Pass, PassCost, Profile};
 pub use qkernels as kernels;

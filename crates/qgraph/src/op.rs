@@ -1,6 +1,6 @@
 //! The two halves of an op: [`Op`] computes, [`Vjp`] takes a gradient back.
 
-use crate::{Effect, Error, Result, Saved};
+use crate::{Effect, Error, OnHalf, Result, Saved};
 use qtensor::Tensor;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -93,6 +93,11 @@ pub trait Op: Vjp {
     /// # Errors
     /// Shapes or types that the op does not take. No panic on any input.
     fn forward(&self, inputs: &[Tensor], context: &mut Context) -> Result<Tensor>;
+
+    /// What it makes of inputs in bf16.
+    fn on_half(&self) -> OnHalf {
+        OnHalf::default()
+    }
 
     /// Multiplications with an addition of a forward that is a product of the first two inputs, for the figures of
     /// [`Profile`](crate::Profile): the backward pass takes as many for each of the two that needs a gradient. Other ops count none.

@@ -1,6 +1,7 @@
 use crate::finite::expect_finite;
+use crate::half::{fitting, widened};
 use crate::var::TapeId;
-use crate::{Context, Effect, Error, Function, Op, Pass, PassCost, Profile, Record, Result, Saved, Var, Vjp};
+use crate::{Context, Effect, Error, Function, OnHalf, Op, Pass, PassCost, Profile, Record, Result, Saved, Var, Vjp};
 use qtensor::{DType, Shape, Tensor};
 use std::sync::Arc;
 use std::time::Instant;
@@ -49,6 +50,8 @@ pub(crate) struct OpNode {
     pub(crate) scope: Arc<str>,
     /// Of the backward pass; counted for a profile only.
     pub(crate) multiply_adds: u64,
+    /// Whether the rule takes f32 where the output is bf16.
+    pub(crate) widens: bool,
 }
 
 /// Where the gradient of an input goes, and what it must look like.
@@ -156,7 +159,11 @@ impl Tape {
     fn apply_boxed(&mut self, op: Box<dyn Op>, inputs: &[&Var]) -> Result<Var> {
         let (name, pass) = (op.name(), self.settings.forward);
         let edges = self.edges(name, inputs)?;
-        let values: Vec<Tensor> = inputs.iter().map(|v| v.value.clone()).collect();
+        let mut values: Vec<Tensor> = inputs.iter().map(|v| v.value.clone()).collect();
+        let on_half = op.on_half();
+        let wide = if on_half == OnHalf::Native { None } else { widened(&values)? };
+        let widens = wide.is_some();
+        values = wide.unwrap_or(values);
         let mut context = Context {
             records: edges.iter().any(Option::is_some),
             taps: Vec::new(),
@@ -184,8 +191,16 @@ impl Tape {
             all.extend(new);
         }
         let products = edges.iter().take(2).flatten().count() as u64;
-        let var = self.record(Rule::Vjp(op), edges, &values, output, &context.taps);
+        let mut var = self.record(Rule::Vjp(op), edges, &values, output, &context.taps);
         self.count_backward(&var, products * multiply_adds);
+        if widens {
+            if let (Some(_), Some(Node::Op(node))) = (&var.node, self.nodes.last_mut()) {
+                node.widens = true;
+            }
+            if on_half == OnHalf::Round {
+                var.value = fitting(var.value, DType::BF16)?;
+            }
+        }
         Ok(var)
     }
 
@@ -230,7 +245,14 @@ impl Tape {
             Rule::Vjp(rule) => rule.save(&record, &mut saved),
             Rule::Rerun(_) => (0..inputs.len()).for_each(|input| saved.keep_input(&record, input)),
         }
-        self.nodes.push(Node::Op(OpNode { rule, inputs: edges, saved, scope: self.scope.clone(), multiply_adds: 0 }));
+        self.nodes.push(Node::Op(OpNode {
+            rule,
+            inputs: edges,
+            saved,
+            scope: self.scope.clone(),
+            multiply_adds: 0,
+            widens: false,
+        }));
         Var { value: output, node: Some((self.id.clone(), self.nodes.len() - 1)) }
     }
 

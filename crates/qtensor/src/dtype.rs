@@ -31,6 +31,14 @@ impl DType {
         }
     }
 
+    /// The type of the parameters, statistics and sums that go with values of this one: f32 for bf16, else the same.
+    pub const fn of_parameters(self) -> DType {
+        match self {
+            DType::BF16 => DType::F32,
+            same => same,
+        }
+    }
+
     /// Whether the elements are floats, and so can carry gradients.
     pub const fn is_float(self) -> bool {
         matches!(self, DType::F32 | DType::F64 | DType::BF16)

@@ -1,6 +1,8 @@
 //! The command line's grammar.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use qzoo::experiment::{Named, Precision};
 use std::path::PathBuf;
 
 /// Trains, evaluates and inspects neural networks on CPUs.
@@ -233,6 +235,9 @@ pub(crate) struct Bench {
     /// Images in a batch, in infer and train, instead of the network's own number (repeatable)
     #[arg(long = "batch", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) batches: Vec<u32>,
+    /// The numbers of a training pass, in train and memory
+    #[arg(long, value_name = "NAME", default_value = "f32", value_parser = precision())]
+    pub(crate) precision: Precision,
     /// Timed repetitions, of which the median counts
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) repeat: u32,
@@ -291,4 +296,10 @@ mod tests {
         assert!(parse("quartz train --resume runs/x-1").is_ok());
         assert!(parse("quartz train").is_err());
     }
+}
+
+/// The names of precisions.
+fn precision() -> impl TypedValueParser<Value = Precision> {
+    let names = PossibleValuesParser::new(Precision::NAMES.iter().copied());
+    names.try_map(|name| Precision::from_name(&name).ok_or_else(|| format!("no precision is named {name}")))
 }

@@ -1,9 +1,9 @@
 //! Convolution of images.
 
+use super::linear::bias_gradient;
 use super::unary::of_epilogue;
-use crate::{Context, Error, Op, Record, Result, Saved, Tape, Var, Vjp};
+use crate::{Context, Error, OnHalf, Op, Record, Result, Saved, Tape, Var, Vjp};
 use qkernels::elementwise::unary_grad_assign;
-use qkernels::reduce::sum;
 use qkernels::{Activation, Conv2dParams, conv2d, conv2d_add, conv2d_input_grad, conv2d_weight_grad};
 use qtensor::Tensor;
 
@@ -43,13 +43,17 @@ impl Vjp for Conv2d {
         let dx = w.map(|w| conv2d_input_grad(&dy, &w, &x_shape, &self.params)).transpose()?;
         let mut gradients = vec![dx, dw];
         if let Some(wanted) = needs.get(2) {
-            gradients.push(if *wanted { Some(sum(&dy, &[0, 2, 3], false)?) } else { None });
+            gradients.push(if *wanted { Some(bias_gradient(&dy, &[0, 2, 3])?) } else { None });
         }
         Ok(gradients)
     }
 }
 
 impl Op for Conv2d {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Native
+    }
+
     fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
         of_epilogue("conv2d", self.activation)?;
         let (x, w, bias) = match x {
@@ -92,6 +96,10 @@ impl Vjp for Conv2dAdd {
 }
 
 impl Op for Conv2dAdd {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Native
+    }
+
     fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
         let Conv2d { params, activation } = &self.0;
         of_epilogue("conv2d_add", *activation)?;

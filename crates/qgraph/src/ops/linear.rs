@@ -1,11 +1,12 @@
 //! Matrix products.
 
 use super::unary::of_epilogue;
-use crate::{Context, Error, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
+use crate::half::fitting;
+use crate::{Context, Error, OnHalf, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
 use qkernels::elementwise::unary_grad_assign;
 use qkernels::reduce::sum;
 use qkernels::{Activation, Gemm, matmul};
-use qtensor::Tensor;
+use qtensor::{DType, Tensor};
 
 /// `a b` of `[m, k]` and `[k, n]`. Keeps each operand whose partner needs a gradient.
 #[derive(Clone, Copy, Debug)]
@@ -64,17 +65,37 @@ impl Vjp for Linear {
             unary_grad_assign(function, &saved.take()?, &mut dy)?;
         }
         let (x, w) = (saved.take_if(needs[1])?, saved.take_if(needs[0])?);
-        let dx = w.map(|w| matmul(&dy, &w)).transpose()?;
-        let dw = x.map(|x| matmul(&dy.t()?, &x)).transpose()?;
+        let dx = w.map(|w| Ok::<_, Error>(matmul(&dy, &fitting(w, dy.dtype())?)?)).transpose()?;
+        let dw = x.map(|x| weight_gradient(&x, &dy)).transpose()?;
         let mut gradients = vec![dx, dw];
         if let Some(wanted) = needs.get(2) {
-            gradients.push(if *wanted { Some(sum(&dy, &[0], false)?) } else { None });
+            gradients.push(if *wanted { Some(bias_gradient(&dy, &[0])?) } else { None });
         }
         Ok(gradients)
     }
 }
 
+/// `dyᵀ x`, f32 where these are bf16.
+fn weight_gradient(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    let rows = dy.t()?;
+    if dy.dtype() != DType::BF16 {
+        return Ok(matmul(&rows, x)?);
+    }
+    let mut dw = Tensor::empty([rows.shape()[0], x.shape()[1]], DType::F32)?;
+    Gemm::new(&rows, x).run_into(&mut dw)?;
+    Ok(dw)
+}
+
+/// The sum of an output's gradient over all axes but that of the bias, f32 where it is bf16.
+pub(super) fn bias_gradient(dy: &Tensor, axes: &[usize]) -> Result<Tensor> {
+    Ok(sum(&fitting(dy.clone(), dy.dtype().of_parameters())?, axes, false)?)
+}
+
 impl Op for Linear {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Native
+    }
+
     fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
         of_epilogue("linear", self.activation)?;
         let (x, w, bias) = match x {
@@ -88,6 +109,11 @@ impl Op for Linear {
                 format!("x {} and w {} must be [N, in] and [out, in]", x.shape(), w.shape()),
             ));
         }
+        if w.dtype() != x.dtype().of_parameters() {
+            let (expected, found) = (x.dtype().of_parameters(), w.dtype());
+            return Err(qtensor::Error::DType { op: "linear", expected, found }.into());
+        }
+        let w = fitting(w.clone(), x.dtype())?;
         Ok(Gemm { bias, activation: self.activation, ..Gemm::new(x, &w.t()?) }.run()?)
     }
 

@@ -1,6 +1,6 @@
 //! What a network is trained with.
 
-use crate::{Context, Error, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
+use crate::{Context, Error, OnHalf, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
 use qkernels::elementwise::scale;
 use qkernels::reduce::dot;
 use qkernels::softmax::{log_softmax, log_softmax_grad, softmax_cross_entropy, softmax_cross_entropy_grad};
@@ -25,6 +25,10 @@ impl Vjp for LogSoftmax {
 }
 
 impl Op for LogSoftmax {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Widen
+    }
+
     fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
         let [x] = inputs(self.name(), x)?;
         Ok(log_softmax(x)?)
@@ -57,6 +61,10 @@ impl Vjp for SoftmaxCrossEntropy {
 }
 
 impl Op for SoftmaxCrossEntropy {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Widen
+    }
+
     fn forward(&self, x: &[Tensor], context: &mut Context) -> Result<Tensor> {
         let [logits, targets] = inputs(self.name(), x)?;
         let (loss, residual) = softmax_cross_entropy(logits, targets, self.label_smoothing)?;
@@ -84,6 +92,10 @@ impl Vjp for SumOfSquares {
 }
 
 impl Op for SumOfSquares {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Widen
+    }
+
     fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
         let [x] = inputs(self.name(), x)?;
         let value = dot(x, x)?;

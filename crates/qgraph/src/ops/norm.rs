@@ -2,7 +2,7 @@
 
 use super::unary::of_epilogue;
 use crate::accumulate::ones;
-use crate::{Context, Error, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
+use crate::{Context, Error, OnHalf, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
 use qkernels::Activation;
 use qkernels::elementwise::{BinaryOp, UnaryOp, add_scalar, binary, scale, unary, unary_grad_assign};
 use qkernels::norm::{
@@ -95,6 +95,10 @@ impl BatchNorm {
 }
 
 impl Op for BatchNorm {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Native
+    }
+
     fn forward(&self, x: &[Tensor], context: &mut Context) -> Result<Tensor> {
         of_epilogue(self.name(), self.activation)?;
         let (first, residual) = with_residual(self.name(), x, 3)?;

@@ -1,6 +1,6 @@
 //! Pooling of images `[N, C, H, W]`.
 
-use crate::{Context, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
+use crate::{Context, OnHalf, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
 use qkernels::pool::{
     PoolParams, avg_pool2d, avg_pool2d_grad, global_avg_pool2d, global_avg_pool2d_grad, max_pool2d, max_pool2d_grad,
 };
@@ -30,6 +30,10 @@ impl Vjp for MaxPool2d {
 }
 
 impl Op for MaxPool2d {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Native
+    }
+
     fn forward(&self, x: &[Tensor], context: &mut Context) -> Result<Tensor> {
         let [x] = inputs(self.name(), x)?;
         let (y, places) = max_pool2d(x, &self.0)?;
@@ -85,6 +89,10 @@ impl Vjp for GlobalAvgPool2d {
 }
 
 impl Op for GlobalAvgPool2d {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Widen
+    }
+
     fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
         let [x] = inputs(self.name(), x)?;
         Ok(global_avg_pool2d(x)?)

@@ -1,6 +1,6 @@
 //! Sums and means.
 
-use crate::{Context, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
+use crate::{Context, OnHalf, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
 use qkernels::elementwise::scale_assign;
 use qkernels::reduce::{mean, sum};
 use qtensor::{Shape, Tensor};
@@ -29,6 +29,10 @@ impl Vjp for Sum {
 }
 
 impl Op for Sum {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Widen
+    }
+
     fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
         let [x] = inputs(self.name(), x)?;
         Ok(sum(x, &self.axes, self.keep)?)
@@ -62,6 +66,10 @@ impl Vjp for Mean {
 }
 
 impl Op for Mean {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Widen
+    }
+
     fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
         let [x] = inputs(self.name(), x)?;
         Ok(mean(x, &self.axes, self.keep)?)

@@ -1,6 +1,6 @@
 //! Other shapes of the same elements: reshape, flatten, permute, slice, concatenate. All but the last give views where possible.
 
-use crate::{Context, Error, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
+use crate::{Context, Error, OnHalf, Op, Record, Result, Saved, Tape, Var, Vjp, inputs};
 use qtensor::{Shape, Tensor};
 use std::ops::Range;
 
@@ -26,6 +26,10 @@ impl Vjp for Reshape {
 }
 
 impl Op for Reshape {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Native
+    }
+
     fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
         let [x] = inputs(self.name(), x)?;
         Ok(x.reshape(self.shape)?)
@@ -52,6 +56,10 @@ impl Vjp for Permute {
 }
 
 impl Op for Permute {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Native
+    }
+
     fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
         let [x] = inputs(self.name(), x)?;
         Ok(x.permute(&self.axes)?)
@@ -87,6 +95,10 @@ impl Vjp for Slice {
 }
 
 impl Op for Slice {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Native
+    }
+
     fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
         let [x] = inputs(self.name(), x)?;
         Ok(x.slice(self.axis, self.range.clone())?)
@@ -121,6 +133,10 @@ impl Vjp for Concatenate {
 }
 
 impl Op for Concatenate {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Native
+    }
+
     fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
         Ok(Tensor::concatenate(x, self.axis)?)
     }

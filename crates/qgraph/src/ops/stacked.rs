@@ -1,10 +1,10 @@
 //! Several convolutions of one input.
 
+use super::linear::bias_gradient;
 use super::unary::of_epilogue;
-use crate::{Context, Error, Op, Record, Result, Saved, Tape, Var, Vjp};
+use crate::{Context, Error, OnHalf, Op, Record, Result, Saved, Tape, Var, Vjp};
 use qkernels::conv::{Projection, conv2d_stacked_input_grad, conv2d_stacked_joined, conv2d_stacked_weight_grad};
 use qkernels::elementwise::unary_grad_assign;
-use qkernels::reduce::sum;
 use qkernels::{Activation, Conv2dParams};
 use qtensor::Tensor;
 
@@ -69,7 +69,7 @@ impl Vjp for StackedConv2d {
         for (i, part) in parts.iter().enumerate() {
             let place = 1 + self.count + i;
             if needs.get(place) == Some(&true) {
-                gradients[place] = Some(sum(part, &[0, 2, 3], false)?);
+                gradients[place] = Some(bias_gradient(part, &[0, 2, 3])?);
             }
         }
         Ok(gradients)
@@ -77,6 +77,10 @@ impl Vjp for StackedConv2d {
 }
 
 impl Op for StackedConv2d {
+    fn on_half(&self) -> OnHalf {
+        OnHalf::Native
+    }
+
     fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
         of_epilogue("stacked_conv2d", self.activation)?;
         let expected = 1 + self.count * if self.bias { 2 } else { 1 };

@@ -1,7 +1,6 @@
 //! The sizes of one convolution, checked once.
 
 use super::Conv2dParams;
-use crate::elementwise::operands::parameter_type;
 use qtensor::{DType, Error, Result, Shape, Tensor};
 
 /// Sizes and steps of a convolution; pairs are (height, width).
@@ -141,7 +140,7 @@ impl Geometry {
 /// As said.
 pub(crate) fn check_float(op: &'static str, images: &Tensor, parameters: &Tensor) -> Result<()> {
     check_same(op, images, images)?;
-    let expected = parameter_type(images.dtype());
+    let expected = images.dtype().of_parameters();
     if parameters.dtype() != expected {
         return Err(Error::DType { op, expected, found: parameters.dtype() });
     }

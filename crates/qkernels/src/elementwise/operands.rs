@@ -26,11 +26,6 @@ pub(crate) fn same_stored(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()
     same_shape(op, a, b)
 }
 
-/// The type of the parameters, statistics and sums that belong to values of a type: f32 for bf16, else the same.
-pub(crate) fn parameter_type(values: DType) -> DType {
-    if values == DType::BF16 { DType::F32 } else { values }
-}
-
 fn same_shape(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
     if a.shape() != b.shape() {
         return Err(Error::shape(op, format!("shapes {} and {} must be equal", a.shape(), b.shape())));

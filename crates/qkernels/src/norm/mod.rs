@@ -10,7 +10,7 @@ mod vector;
 pub use grad::{BatchNormGrad, BatchNormGradients, batch_norm_grad};
 
 use crate::Activation;
-use crate::elementwise::operands::{aligned, parameter_type, same_stored};
+use crate::elementwise::operands::{aligned, same_stored};
 use crate::isa::Stored;
 use crate::naive::{self, norm::Extent};
 use qtensor::{DType, Error, Result, Tensor, bf16};
@@ -90,7 +90,7 @@ pub fn batch_norm_train(arguments: BatchNormTrain) -> Result<BatchNormOutput> {
         _ => naive::norm::statistics(&naive::values(OP, x)?, extent),
     };
     let inv_std = var.iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
-    let dtype = parameter_type(x.dtype());
+    let dtype = x.dtype().of_parameters();
     let [mean, var, inv_std] = [mean, var, inv_std].map(|v| naive::tensor([extent.channels], v, dtype));
     let (mean, var, inv_std) = (mean?, var?, inv_std?);
     let y = apply(OP, x, [gamma, beta, &mean, &inv_std], (residual, activation))?;
@@ -186,7 +186,7 @@ fn extent(op: &'static str, x: &Tensor, channel_wise: &[&Tensor]) -> Result<Exte
         _ => return Err(Error::shape(op, format!("input must be [N, C] or [N, C, H, W], found {}", x.shape()))),
     };
     for t in channel_wise {
-        let expected = parameter_type(x.dtype());
+        let expected = x.dtype().of_parameters();
         if !x.dtype().is_float() || t.dtype() != expected {
             return Err(Error::DType { op, expected, found: t.dtype() });
         }

@@ -26,10 +26,10 @@ struct Key {
 pub(super) fn run(bencher: &Bencher, arguments: &Bench) -> Result<(), Failure> {
     let program = std::env::current_exe()?;
     let threads = qkernels::par::threads().to_string();
-    for Subject { name, batch, .. } in subjects(arguments) {
+    for Subject { name, batch, precision, .. } in subjects(arguments) {
         let child = Command::new(&program)
             .args(["bench", "memory", "--in-this-process", "--threads", &threads])
-            .args(["--model", name, "--batch", &batch.to_string()])
+            .args(["--model", name, "--batch", &batch.to_string(), "--precision", precision.name()])
             .stderr(Stdio::inherit())
             .output()?;
         let text = String::from_utf8_lossy(&child.stdout);

@@ -6,6 +6,7 @@ use crate::args::Bench;
 use crate::failure::Failure;
 use qgraph::{Tape, Tensor, Var};
 use qkernels::par;
+use qzoo::experiment::Precision::{self, F32};
 use qzoo::experiment::{self, ModelName, Optim, Rule, Sgd};
 use qzoo::models::Model;
 use qzoo::nn::{Leaves, Phase};
@@ -19,6 +20,7 @@ pub(super) struct Subject {
     model: ModelName,
     input: [usize; 3],
     pub(super) batch: usize,
+    pub(super) precision: Precision,
 }
 
 /// Steps over which page faults are counted.
@@ -28,21 +30,21 @@ const COUNTED: u64 = 8;
 pub(crate) const NETWORKS: [&str; 4] = ["mnist_mlp", "resnet20", "resnet32", "vgg13"];
 
 const SUBJECTS: [Subject; 4] = [
-    Subject { name: NETWORKS[0], model: ModelName::Mlp, input: [1, 28, 28], batch: 128 },
-    Subject { name: NETWORKS[1], model: ModelName::ResNet20, input: [3, 32, 32], batch: 128 },
-    Subject { name: NETWORKS[2], model: ModelName::ResNet32, input: [3, 32, 32], batch: 128 },
-    Subject { name: NETWORKS[3], model: ModelName::Vgg13, input: [3, 32, 32], batch: 64 },
+    Subject { name: NETWORKS[0], model: ModelName::Mlp, input: [1, 28, 28], batch: 128, precision: F32 },
+    Subject { name: NETWORKS[1], model: ModelName::ResNet20, input: [3, 32, 32], batch: 128, precision: F32 },
+    Subject { name: NETWORKS[2], model: ModelName::ResNet32, input: [3, 32, 32], batch: 128, precision: F32 },
+    Subject { name: NETWORKS[3], model: ModelName::Vgg13, input: [3, 32, 32], batch: 64, precision: F32 },
 ];
 
 /// The networks that were asked for, with each of the batches that were asked for.
 pub(super) fn subjects(arguments: &Bench) -> impl Iterator<Item = Subject> {
     let wanted =
         |subject: &&Subject| arguments.models.is_empty() || arguments.models.iter().any(|name| name == subject.name);
-    SUBJECTS.iter().filter(wanted).flat_map(|subject| {
+    SUBJECTS.iter().filter(wanted).flat_map(move |subject| {
         let own = [subject.batch];
         let given: Vec<usize> = arguments.batches.iter().map(|batch| *batch as usize).collect();
         let batches = if given.is_empty() { own.to_vec() } else { given };
-        batches.into_iter().map(|batch| Subject { batch, ..*subject })
+        batches.into_iter().map(move |batch| Subject { batch, precision: arguments.precision, ..*subject })
     })
 }
 
@@ -52,6 +54,8 @@ struct Key {
     model: &'static str,
     batch: usize,
     parameters: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<&'static str>,
 }
 
 impl Subject {
@@ -76,8 +80,9 @@ impl Subject {
         let parameters: usize = model.parameters().parameters().iter().map(|p| p.value.numel()).sum();
         let measured =
             [("seconds", seconds), ("images_per_s", self.batch as f64 / seconds), ("of_peak", bencher.of_peak(gflops))];
+        let precision = Some(self.precision.name()).filter(|_| bench == "train_step");
         let notes: Vec<(&str, f64)> = faults.map(|faults| ("faults_a_step", faults)).into_iter().collect();
-        bencher.row_with(Key { bench, model: self.name, batch: self.batch, parameters }, &measured, &notes)
+        bencher.row_with(Key { bench, model: self.name, batch: self.batch, parameters, precision }, &measured, &notes)
     }
 }
 
@@ -112,6 +117,7 @@ pub(super) fn train(bencher: &Bencher, arguments: &Bench) -> Result<(), Failure>
 pub(super) struct Training {
     model: Model,
     images: Tensor,
+    precision: Precision,
     labels: Tensor,
     optimizer: Optimizer,
     steps: u64,
@@ -125,7 +131,7 @@ impl Training {
         let optimizer = Optimizer::new(&config, model.parameters());
         let labels: Vec<i64> = (0..subject.batch as i64).map(|i| i * 7 % 10).collect();
         let labels = Tensor::from_vec([subject.batch], labels)?;
-        Ok(Training { model, images, labels, optimizer, steps: 0 })
+        Ok(Training { model, images, precision: subject.precision, labels, optimizer, steps: 0 })
     }
 
     /// Forward, backward, update.
@@ -133,7 +139,8 @@ impl Training {
         let mut tape = Tape::new();
         let leaves = Leaves::on(&mut tape, self.model.parameters());
         let phase = Phase::Train { seed: 0, step: self.steps };
-        let logits = self.model.forward(&mut tape, &leaves, &Var::constant(self.images.clone()), phase)?;
+        let images = Var::constant(self.precision.of_images(&self.images)?);
+        let logits = self.model.forward(&mut tape, &leaves, &images, phase)?;
         let loss = tape.cross_entropy(&logits, &self.labels, 0.0)?;
         drop(logits);
         let effects = tape.take_effects();

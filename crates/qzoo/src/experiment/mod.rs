@@ -44,7 +44,7 @@ pub use schedule::{
     Anneal, Constant, Cosine, CosineRestarts, MultiStep, OneCycle, Poly, Schedule, ScheduleName, ScheduleUnit, Shape,
     Step,
 };
-pub use train::Train;
+pub use train::{Precision, Train};
 
 use serde::Serialize;
 

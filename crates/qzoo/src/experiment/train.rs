@@ -3,6 +3,30 @@
 use serde::{Deserialize, Serialize};
 
 use super::check::Checker;
+use super::named::named_enum;
+use qkernels::cast::to_bf16;
+use qtensor::{DType, Tensor};
+
+named_enum! {
+    /// The numbers that a training pass computes with.
+    Precision {
+        F32 = "f32", "single precision throughout";
+        Bf16 = "bf16", "activations and products in bf16, sums in f32; parameters, their gradients and the statistics of batch normalisation stay f32";
+    }
+}
+
+impl Precision {
+    /// Images as a training pass takes them: what the first layer gets decides for those behind it.
+    ///
+    /// # Errors
+    /// Images that are not f32.
+    pub fn of_images(self, images: &Tensor) -> qtensor::Result<Tensor> {
+        match self {
+            Precision::Bf16 if images.dtype() == DType::F32 => to_bf16(images),
+            _ => Ok(images.clone()),
+        }
+    }
+}
 
 /// `[train]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,6 +36,8 @@ pub struct Train {
     pub epochs: usize,
     /// Images a forward and backward pass, 1 to 65536. Default 128.
     pub batch_size: usize,
+    /// The numbers of a training pass; evaluation is always in f32. Default `f32`.
+    pub precision: Precision,
     /// Images a forward pass in evaluation, 1 to 65536. Default 256.
     pub eval_batch_size: usize,
     /// Share of the target's probability spread evenly over all classes, in [0, 1). Default 0.
@@ -31,6 +57,7 @@ impl Default for Train {
         Train {
             epochs: 10,
             batch_size: 128,
+            precision: Precision::F32,
             eval_batch_size: 256,
             label_smoothing: 0.0,
             clip_norm: 0.0,

@@ -1,5 +1,5 @@
 use crate::checkpoint::weights_digest;
-use crate::experiment::Experiment;
+use crate::experiment::{Experiment, Precision};
 use crate::models::{Folded, Model};
 use crate::nn::{Leaves, Parameters, Phase};
 use crate::{Error, Result};
@@ -23,6 +23,8 @@ pub(super) struct Lesson<'a> {
     pub(super) targets: &'a Tensor,
     /// Share of the target's probability spread over all classes.
     pub(super) label_smoothing: f64,
+    /// The numbers of the pass.
+    pub(super) precision: Precision,
     /// The seed of the experiment.
     pub(super) seed: u64,
     /// Number of this pass over the whole run, which names its noise.
@@ -144,7 +146,7 @@ impl Network {
     fn forward(&self, tape: &mut Tape, lesson: &Lesson<'_>) -> Result<(Var, Var, Leaves)> {
         let leaves = Leaves::on(tape, self.parameters());
         let phase = Phase::Train { seed: lesson.seed, step: lesson.pass };
-        let images = Var::constant(lesson.images.clone());
+        let images = Var::constant(lesson.precision.of_images(lesson.images)?);
         let logits = self.model.forward(tape, &leaves, &images, phase)?;
         let loss = tape.cross_entropy(&logits, lesson.targets, lesson.label_smoothing)?;
         Ok((loss, logits, leaves))

@@ -25,6 +25,7 @@ impl Trainer {
             images: &batch.images,
             targets: batch.targets.as_ref().unwrap_or(&batch.labels),
             label_smoothing: self.experiment.train.label_smoothing,
+            precision: self.experiment.train.precision,
             seed: self.experiment.seed,
             pass: 0,
         };

@@ -35,6 +35,7 @@ impl Trainer {
                 images: &batch.images,
                 targets,
                 label_smoothing: self.experiment.train.label_smoothing,
+                precision: self.experiment.train.precision,
                 seed: self.experiment.seed,
                 pass: epoch * self.feed.batches_per_epoch() + first + part,
             };
