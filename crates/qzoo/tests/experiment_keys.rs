@@ -91,6 +91,7 @@ const CASES: &[Case] = &[
     case(BACKWARD, "layers", "{ \"a.*\" = \"ad\" }", &["1", "\"ad\"", "[]"], &[]),
     case(TRAIN, "epochs", "3", NO_COUNT, &["0", "1000001"]),
     case(TRAIN, "batch_size", "32", NO_COUNT, &["0", "65537"]),
+    case(TRAIN, "precision", "\"bf16\"", NO_NAME, NO_CHOICE),
     case(TRAIN, "eval_batch_size", "32", NO_COUNT, &["0", "65537"]),
     case(TRAIN, "label_smoothing", "0.1", NO_NUMBER, NO_SHARE),
     case(TRAIN, "clip_norm", "1", NO_NUMBER, NEGATIVE),

@@ -52,5 +52,7 @@ pub(super) fn input_grad(dy: &Tensor, w: &Tensor, g: &Geometry) -> Result<Tensor
 /// A size overflows.
 pub(super) fn weight_grad(x: &Tensor, dy: &Tensor, g: &Geometry) -> Result<Tensor> {
     let (a, b) = (pixels(dy)?.t()?, pixels(x)?);
-    Gemm::new(&a, &b).run()?.reshape([g.filters, g.channels, 1, 1])
+    let mut dw = Tensor::empty([g.filters, g.channels], x.dtype().of_parameters())?;
+    Gemm::new(&a, &b).run_into(&mut dw)?;
+    dw.reshape([g.filters, g.channels, 1, 1])
 }

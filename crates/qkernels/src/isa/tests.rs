@@ -219,6 +219,21 @@ impl Kernel for Halves {
             isa.store_bf16(&mut to, x);
             assert!(to[count..I::LANES].iter().all(|x| *x == bf16::ZERO), "a partial load read too far");
         }
+        for count in 0..=I::LANES {
+            let mut to = [bf16::ONE; 17];
+            // SAFETY: that many are there, and nothing behind them is touched.
+            unsafe { isa.store_bf16_part_at(to.as_mut_ptr(), count, isa.load_bf16_part_at(a.as_ptr(), count)) };
+            assert_eq!(to[..count], a[..count]);
+            assert!(to[count..].iter().all(|x| *x == bf16::ONE), "a partial store wrote too far");
+        }
+        let factors: [f32; 16] = std::array::from_fn(|i| ((i * 31) as f32 * 0.37).sin() * 3.0);
+        let (mut rounded, mut stored) = ([0.0; 16], [bf16::ZERO; 16]);
+        isa.store(&mut rounded, isa.round_bf16(isa.load(&factors)));
+        // SAFETY: there is room for any vector.
+        unsafe { isa.store_factors_at(stored.as_mut_ptr(), isa.load(&factors)) };
+        for i in 0..I::LANES {
+            assert_eq!((rounded[i], stored[i]), (bf16::from_f32(factors[i]).to_f32(), bf16::from_f32(factors[i])));
+        }
         for bits in
             [0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x7f7f_ffff, 0x7f80_0000, 0xff80_0001, 0x0000_8000, 0x8000_ffff]
         {
