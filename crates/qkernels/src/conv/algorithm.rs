@@ -21,7 +21,7 @@ pub enum Algorithm {
     ThinGrad,
     /// A 1×1 convolution of stride 1 as one matrix product.
     Pointwise,
-    /// Tiles of 4×4 outputs of 3×3 kernels, with a quarter of the multiplications.
+    /// Tiles of 4×4 outputs of 3×3 kernels, with a quarter of the multiplications, or of 2×2 outputs of 5×5 kernels, with a good third.
     Winograd,
 }
 
@@ -46,7 +46,7 @@ impl Algorithm {
             Algorithm::Direct => "direct",
             Algorithm::ThinGrad => "thin",
             Algorithm::Pointwise => "1x1 as gemm",
-            Algorithm::Winograd => "winograd 4x4",
+            Algorithm::Winograd => "winograd",
         }
     }
 

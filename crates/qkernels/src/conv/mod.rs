@@ -61,7 +61,7 @@ pub struct Conv2dParams {
     pub dilation: [usize; 2],
     /// Independent groups of channels; as many as channels for a depthwise convolution.
     pub groups: usize,
-    /// Whether 3×3 convolutions of stride 1 may use Winograd's algorithm where it is faster: its rounding errors are a few times larger (docs/numerics.md).
+    /// Whether 3×3 and 5×5 convolutions of stride 1 may use Winograd's algorithm where it is faster: its rounding errors are a few times larger (docs/numerics.md).
     pub winograd: bool,
 }
 

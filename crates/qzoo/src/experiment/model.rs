@@ -72,7 +72,7 @@ pub struct Model {
     pub activation: ActivationName,
     /// How weights are drawn. Default `default`, the model's own.
     pub init: InitName,
-    /// Every convolutional model, not `mlp`: whether 3x3 convolutions of stride 1 may use Winograd's algorithm where it is faster; its rounding
+    /// Every convolutional model, not `mlp`: whether 3x3 and 5x5 convolutions of stride 1 may use Winograd's algorithm where it is faster; its rounding
     /// errors are a few times larger. Default true.
     pub winograd: bool,
 }

@@ -8,7 +8,7 @@ use super::filters::{Filters, Packed, Panel, Size};
 use super::multiply::Multiply;
 use super::patches::{Of, Patches, Sum};
 use super::tiling::{Blocks, Tiles, point_step};
-use super::transform::{PATCH, POINTS, TILE, both_axes, output, unrolled};
+use super::transform::{Form, PATCH, POINTS, both_axes, output, unrolled};
 use crate::Activation;
 use crate::conv::stage::{Images, Scratch};
 use crate::isa::{Isa, IsaId, Kernel, Stored, dispatch_on};
@@ -17,8 +17,9 @@ use qtensor::Result;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Correlations of 3×3 taps, and what happens to their results.
-pub(super) struct Correlation<'a, T> {
+/// Correlations, and what happens to their results.
+pub(super) struct Correlation<'a, T, F> {
+    pub(super) form: PhantomData<F>,
     pub(super) batch: usize,
     /// Channels-last.
     pub(super) sources: Vec<Images<'a, T>>,
@@ -52,7 +53,7 @@ impl<T> Default for Ending<'_, T> {
     }
 }
 
-impl<T: Stored> Correlation<'_, T> {
+impl<T: Stored, F: Form> Correlation<'_, T, F> {
     /// Writes the results, channels-last, to whole outputs, one for each bias.
     ///
     /// # Errors
@@ -66,7 +67,7 @@ impl<T: Stored> Correlation<'_, T> {
             in_word: T::IN_WORD,
         };
         let panels = size.panels(isa.lanes());
-        let tiles = Tiles::new(self.batch, self.output);
+        let tiles = Tiles::new(self.batch, self.output, F::TILE);
         let row = size.row(isa.lanes());
         let blocks = Blocks::new(tiles.count, row, &panels, isa.lanes());
         let shares = blocks.shares.len();
@@ -74,7 +75,7 @@ impl<T: Stored> Correlation<'_, T> {
         // Filters that serve one block of tiles alone are transformed where they are used: all of them may be larger than any cache.
         let all = match blocks_of_tiles > 1 || shares == 1 {
             true => {
-                Some(Packed::new::<T>(&self.filters, size, &panels, isa, |count, task| par::for_each(count, task))?)
+                Some(Packed::new::<T, F>(&self.filters, size, &panels, isa, |count, task| par::for_each(count, task))?)
             }
             false => None,
         };
@@ -83,7 +84,7 @@ impl<T: Stored> Correlation<'_, T> {
             let own = all.is_none().then(|| {
                 let panels = &panels[blocks.shares[share].clone()];
                 let here = |count: usize, task: &(dyn Fn(usize) + Sync)| (0..count).for_each(task);
-                Packed::new::<T>(&self.filters, size, panels, isa, here).expect("smaller than the results")
+                Packed::new::<T, F>(&self.filters, size, panels, isa, here).expect("smaller than the results")
             });
             let Some(packed) = all.as_ref().or(own.as_ref()) else { return };
             let task = Task {
@@ -103,8 +104,8 @@ impl<T: Stored> Correlation<'_, T> {
 }
 
 /// A block of tiles and some panels.
-struct Task<'a, T> {
-    work: &'a Correlation<'a, T>,
+struct Task<'a, T, F> {
+    work: &'a Correlation<'a, T, F>,
     packed: &'a Packed,
     tiles: Tiles,
     row: usize,
@@ -114,7 +115,7 @@ struct Task<'a, T> {
     outs: &'a [SharedOut<T>],
 }
 
-impl<T: Stored> Kernel for Task<'_, T> {
+impl<T: Stored, F: Form> Kernel for Task<'_, T, F> {
     type Output = ();
     const DOT_PRODUCTS: bool = T::DOT_PRODUCTS;
 
@@ -130,7 +131,8 @@ impl<T: Stored> Kernel for Task<'_, T> {
         let memory = scratch.take(POINTS * (step + point_step(count, widest)));
         let (inputs, products) = memory.split_at_mut(POINTS * step);
         for (s, images) in work.sources.iter().enumerate() {
-            isa.outline(Patches {
+            isa.outline(Patches::<T, F> {
+                form: PhantomData,
                 images: *images,
                 channels: 0..work.source_channels,
                 size: work.source,
@@ -222,8 +224,8 @@ impl<T: Stored> Kernel for Products<'_, T> {
 }
 
 /// The way back: products to outputs, with bias and activation.
-struct Outputs<'a, T> {
-    work: &'a Correlation<'a, T>,
+struct Outputs<'a, T, F> {
+    work: &'a Correlation<'a, T, F>,
     panels: &'a [Panel],
     tiles: Tiles,
     range: Range<usize>,
@@ -233,7 +235,7 @@ struct Outputs<'a, T> {
     outs: &'a [SharedOut<T>],
 }
 
-impl<T: Stored> Kernel for Outputs<'_, T> {
+impl<T: Stored, F: Form> Kernel for Outputs<'_, T, F> {
     type Output = ();
     const DOT_PRODUCTS: bool = T::DOT_PRODUCTS;
 
@@ -243,10 +245,10 @@ impl<T: Stored> Kernel for Outputs<'_, T> {
         let channels = self.work.channels;
         let Ending { residual, activation } = self.work.ending;
         for (t, [n, row, column]) in self.tiles.places(self.range.clone()).enumerate() {
-            let (row, column) = (row * TILE, column * TILE);
-            let rows = TILE.min(height - row);
-            let columns = TILE.min(width - column);
-            let is_whole = rows == TILE && columns == TILE;
+            let (row, column) = (row * F::TILE, column * F::TILE);
+            let rows = F::TILE.min(height - row);
+            let columns = F::TILE.min(width - column);
+            let is_whole = rows == F::TILE && columns == F::TILE;
             let place = ((n * height + row) * width + column) * channels;
             let mut from = t * self.width;
             for panel in self.panels {
@@ -268,9 +270,9 @@ impl<T: Stored> Kernel for Outputs<'_, T> {
                     // SAFETY: the products hold all points of the tile; tasks differ in their tiles or panels.
                     unsafe {
                         if is_whole && count == I::LANES {
-                            back.run::<I, true>(isa);
+                            back.run::<I, F, true>(isa);
                         } else {
-                            back.run::<I, false>(isa);
+                            back.run::<I, F, false>(isa);
                         }
                     }
                     from += I::LANES;
@@ -301,13 +303,13 @@ impl<V: Copy, T: Stored> Back<V, T> {
     /// # Safety
     /// All points must be readable, all pixels and channels that exist writable, those of the residual readable; the whole tile where `WHOLE`.
     #[inline(always)]
-    unsafe fn run<I: Isa<F32 = V>, const WHOLE: bool>(&self, isa: I) {
+    unsafe fn run<I: Isa<F32 = V>, F: Form, const WHOLE: bool>(&self, isa: I) {
         // SAFETY: the caller's promise.
         unsafe {
             both_axes!(
                 isa,
-                output,
-                [PATCH to TILE],
+                output::<I, F>,
+                [PATCH, F::TILE],
                 |row, column| isa.load_at(self.from.add((row * PATCH + column) * self.step)),
                 |row, column, x| self.put::<I, WHOLE>(isa, row, column, x)
             );

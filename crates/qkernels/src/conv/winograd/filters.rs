@@ -1,6 +1,6 @@
 //! Filters, transformed to the points and packed in panels of one or two vectors of lanes.
 
-use super::transform::{PATCH, POINTS, TAPS, both_axes, filter, unrolled};
+use super::transform::{Form, PATCH, POINTS, both_axes, filter, unrolled};
 use crate::conv::stage::Scratch;
 use crate::isa::{Isa, IsaId, Kernel, Stored, dispatch_on};
 use crate::par::SharedOut;
@@ -8,8 +8,6 @@ use qtensor::{DType, Result, Tensor};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Taps of a filter.
-const ALL_TAPS: usize = TAPS * TAPS;
 /// Vectors of a full panel.
 pub(super) const PANEL_VECTORS: usize = 2;
 /// Summed channels that a task transforms: a multiple of every vector's lanes.
@@ -46,36 +44,36 @@ impl<'a> Filters<'a> {
 
     /// The number of the tap at a place of the correlation's kernel.
     #[inline(always)]
-    fn tap(&self, row: usize, column: usize) -> usize {
-        let tap = row * TAPS + column;
-        if self.reversed { ALL_TAPS - 1 - tap } else { tap }
+    fn tap<F: Form>(&self, row: usize, column: usize) -> usize {
+        let tap = row * F::TAPS + column;
+        if self.reversed { F::ALL_TAPS - 1 - tap } else { tap }
     }
 
-    /// Copies some lanes of some summed channels, so that `taken[(c * 9 + tap) * LANES + lane]` holds a tap. Lanes that do not exist are 0.
+    /// Copies some lanes of some summed channels, so that `taken[(c * taps + tap) * LANES + lane]` holds a tap. Lanes that do not exist are 0.
     /// What lies behind the last channel is scratch: one more block of taps.
     #[inline(always)]
-    fn gather<I: Isa>(&self, isa: I, lanes: Range<usize>, sums: Range<usize>, taken: &mut [f32]) {
+    fn gather<I: Isa, F: Form>(&self, isa: I, lanes: Range<usize>, sums: Range<usize>, taken: &mut [f32]) {
         let from = &self.buffer[self.offset + lanes.start * self.lane + sums.start * self.sum..];
-        let taps_touch = self.tap == [TAPS, 1];
+        let taps_touch = self.tap == [F::TAPS, 1];
         let full = lanes.len() == I::LANES;
         let mut done = 0;
-        if taps_touch && full && self.lane == ALL_TAPS {
+        if taps_touch && full && self.lane == F::ALL_TAPS {
             // For each channel, lanes by taps; what a block holds beyond the taps is overwritten by the next channel.
-            let rows = (I::LANES - 1) * self.lane + ALL_TAPS.next_multiple_of(I::LANES);
-            for (c, to) in (0..sums.len()).zip((0..).step_by(ALL_TAPS * I::LANES)) {
+            let rows = (I::LANES - 1) * self.lane + F::ALL_TAPS.next_multiple_of(I::LANES);
+            for (c, to) in (0..sums.len()).zip((0..).step_by(F::ALL_TAPS * I::LANES)) {
                 let Some(block) = from.get(c * self.sum..c * self.sum + rows) else { break };
-                for tap in (0..ALL_TAPS).step_by(I::LANES) {
+                for tap in (0..F::ALL_TAPS).step_by(I::LANES) {
                     let to = &mut taken[to + tap * I::LANES..][..I::LANES * I::LANES];
                     // SAFETY: the slices hold LANES rows of LANES values.
                     unsafe { isa.transpose_at(block[tap..].as_ptr(), self.lane, to.as_mut_ptr(), I::LANES) };
                 }
-                done += ALL_TAPS;
+                done += F::ALL_TAPS;
             }
         }
-        let to = &mut taken[..sums.len() * ALL_TAPS * I::LANES];
-        if taps_touch && full && self.sum == ALL_TAPS {
+        let to = &mut taken[..sums.len() * F::ALL_TAPS * I::LANES];
+        if taps_touch && full && self.sum == F::ALL_TAPS {
             // For each lane, taps of all the channels in turn.
-            while done + I::LANES <= sums.len() * ALL_TAPS {
+            while done + I::LANES <= sums.len() * F::ALL_TAPS {
                 let block = &from[done..done + (I::LANES - 1) * self.lane + I::LANES];
                 // SAFETY: the slice holds LANES rows of LANES values; `to` has as many rows from `done` on.
                 unsafe { isa.transpose_at(block.as_ptr(), self.lane, to[done * I::LANES..].as_mut_ptr(), I::LANES) };
@@ -84,9 +82,9 @@ impl<'a> Filters<'a> {
         } else if !full {
             to.fill(0.0);
         }
-        for place in done..sums.len() * ALL_TAPS {
-            let (c, tap) = (place / ALL_TAPS, place % ALL_TAPS);
-            let from = &from[c * self.sum + tap / TAPS * self.tap[0] + tap % TAPS * self.tap[1]..];
+        for place in done..sums.len() * F::ALL_TAPS {
+            let (c, tap) = (place / F::ALL_TAPS, place % F::ALL_TAPS);
+            let from = &from[c * self.sum + tap / F::TAPS * self.tap[0] + tap % F::TAPS * self.tap[1]..];
             for (lane, to) in to[place * I::LANES..].iter_mut().enumerate().take(lanes.len()) {
                 *to = from[lane * self.lane];
             }
@@ -164,7 +162,7 @@ impl Packed {
     ///
     /// # Errors
     /// The size overflows.
-    pub(super) fn new<T: Stored>(
+    pub(super) fn new<T: Stored, F: Form>(
         filters: &[Filters],
         size: Size,
         panels: &[Panel],
@@ -190,7 +188,10 @@ impl Packed {
             let is_end = channels.end == size.source_channels;
             let end = packed.depth.min(size.source_row(vector) * (source + 1));
             let rows = if is_end { end - row } else { CHUNK / T::IN_WORD };
-            dispatch_on(isa, Pack::<T> { of: PhantomData, packed: &packed, panel, filters, channels, row, rows, out });
+            dispatch_on(
+                isa,
+                Pack::<T, F> { of: PhantomData, packed: &packed, panel, filters, channels, row, rows, out },
+            );
         });
         Ok(packed)
     }
@@ -213,8 +214,8 @@ pub(super) fn odd_lines(length: usize) -> usize {
 }
 
 /// Transforms one chunk of a panel.
-struct Pack<'a, T> {
-    of: PhantomData<T>,
+struct Pack<'a, T, F> {
+    of: PhantomData<(T, F)>,
     packed: &'a Packed,
     panel: &'a Panel,
     filters: &'a Filters<'a>,
@@ -225,7 +226,7 @@ struct Pack<'a, T> {
     out: SharedOut<f32>,
 }
 
-impl<T: Stored> Kernel for Pack<'_, T> {
+impl<T: Stored, F: Form> Kernel for Pack<'_, T, F> {
     type Output = ();
     const DOT_PRODUCTS: bool = T::DOT_PRODUCTS;
 
@@ -234,11 +235,11 @@ impl<T: Stored> Kernel for Pack<'_, T> {
         let Pack { packed, panel, filters, ref channels, .. } = self;
         let width = panel.vectors * I::LANES;
         let mut scratch = Scratch::new();
-        let taken = scratch.take((CHUNK * ALL_TAPS + I::LANES) * I::LANES);
+        let taken = scratch.take((CHUNK * F::ALL_TAPS + I::LANES) * I::LANES);
         let step = point_step(packed.depth, width);
         for v in 0..panel.vectors {
             let first = panel.lanes.start + v * I::LANES;
-            filters.gather(isa, first..(first + I::LANES).min(panel.lanes.end), channels.clone(), taken);
+            filters.gather::<I, F>(isa, first..(first + I::LANES).min(panel.lanes.end), channels.clone(), taken);
             for row in 0..self.rows {
                 // SAFETY: the row and its vector lie in the panel; every task has its own rows.
                 let to = unsafe { self.out.at(panel.start + (self.row + row) * width + v * I::LANES) };
@@ -252,15 +253,15 @@ impl<T: Stored> Kernel for Pack<'_, T> {
                         }
                         continue;
                     }
-                    let taps = taken[c * ALL_TAPS * I::LANES..][..ALL_TAPS * I::LANES].as_ptr();
+                    let taps = taken[c * F::ALL_TAPS * I::LANES..][..F::ALL_TAPS * I::LANES].as_ptr();
                     let is_first = part + 1 == T::IN_WORD;
                     // SAFETY: there are LANES values for each tap; the results as above.
                     unsafe {
                         both_axes!(
                             isa,
-                            filter,
-                            [TAPS to PATCH],
-                            |row, column| isa.load_at(taps.add(filters.tap(row, column) * I::LANES)),
+                            filter::<I, F>,
+                            [F::TAPS, PATCH],
+                            |row, column| isa.load_at(taps.add(filters.tap::<F>(row, column) * I::LANES)),
                             |row, column, x| {
                                 let to = to.add((row * PATCH + column) * step);
                                 let x = T::factor(isa, x);

@@ -1,8 +1,9 @@
-//! Winograd convolutions: 3×3 taps, stride 1, no dilation, one group, in tiles of 4×4 outputs with a quarter of the multiplications.
+//! Winograd convolutions: stride 1, no dilation, one group; 3×3 taps in tiles of 4×4 outputs with a quarter of the multiplications, or 5×5 taps in tiles of 2×2
+//! with little more than a third.
 //! Images may be f32 or bf16, with products of that type and sums in f32; filters and their gradients are f32.
 //!
-//! The images are cut into tiles whose inputs overlap. Each tile's channels are transformed to 36 points, at which the convolution is a product of channels
-//! by filters, as a matrix product over many tiles; the products are transformed back to 4×4 outputs.
+//! The images are cut into tiles whose inputs, 6×6 pixels, overlap. Each tile's channels are transformed to 36 points, at which the convolution is a product of channels
+//! by filters, as a matrix product over many tiles; the products are transformed back to the outputs of the tile.
 
 mod correlate;
 mod filters;
@@ -21,11 +22,16 @@ use correlate::Correlation;
 pub(super) use correlate::Ending;
 use filters::Filters;
 use qtensor::{Result, Tensor};
+use std::marker::PhantomData;
+use transform::{Form, FourByThree, TwoByFive};
 use weight_grad::WeightGrad;
 
 /// Whether a convolution has the form that these kernels compute.
 pub(super) fn is_possible(g: &Geometry) -> bool {
-    g.kernel == [3; 2] && g.stride == [1; 2] && g.dilation == [1; 2] && g.groups == 1
+    [FourByThree::TAPS, TwoByFive::TAPS].map(|taps| [taps; 2]).contains(&g.kernel)
+        && g.stride == [1; 2]
+        && g.dilation == [1; 2]
+        && g.groups == 1
 }
 
 /// With channels-last memory.
@@ -46,8 +52,23 @@ pub(super) fn forward<T: Stored>(
     is_joined: bool,
     isa: IsaId,
 ) -> Result<Vec<Tensor>> {
+    if g.kernel == [TwoByFive::TAPS; 2] {
+        return forward_in::<T, TwoByFive>(g, x, projections, ending, is_joined, isa);
+    }
+    forward_in::<T, FourByThree>(g, x, projections, ending, is_joined, isa)
+}
+
+fn forward_in<T: Stored, F: Form>(
+    g: &Geometry,
+    x: &Tensor,
+    projections: &[(&Tensor, Option<&[f32]>)],
+    ending: Ending<T>,
+    is_joined: bool,
+    isa: IsaId,
+) -> Result<Vec<Tensor>> {
     let x = channels_last(x);
-    let work = Correlation {
+    let work = Correlation::<T, F> {
+        form: PhantomData,
         batch: g.batch,
         sources: vec![Images::new(&x)?],
         source_channels: g.channels,
@@ -77,13 +98,21 @@ pub(super) fn forward<T: Stored>(
 /// # Errors
 /// A size overflows.
 pub(super) fn input_grad<T: Stored>(g: &Geometry, outputs: &[(&Tensor, &Tensor)], isa: IsaId) -> Result<Tensor> {
+    if g.kernel == [TwoByFive::TAPS; 2] {
+        return input_grad_in::<T, TwoByFive>(g, outputs, isa);
+    }
+    input_grad_in::<T, FourByThree>(g, outputs, isa)
+}
+
+fn input_grad_in<T: Stored, F: Form>(g: &Geometry, outputs: &[(&Tensor, &Tensor)], isa: IsaId) -> Result<Tensor> {
     let grads: Vec<Tensor> = outputs.iter().map(|(dy, _)| channels_last(dy)).collect();
-    let work = Correlation::<T> {
+    let work = Correlation::<T, F> {
+        form: PhantomData,
         batch: g.batch,
         sources: grads.iter().map(Images::new).collect::<Result<_>>()?,
         source_channels: g.filters,
         source: g.out,
-        origin: g.padding.map(|p| p as isize - 2),
+        origin: g.padding.map(|p| p as isize + 1 - F::TAPS as isize),
         filters: outputs.iter().map(|(_, w)| Filters::input_grad(w)).collect::<Result<_>>()?,
         channels: g.channels,
         output: g.input,
@@ -102,9 +131,17 @@ pub(super) fn input_grad<T: Stored>(g: &Geometry, outputs: &[(&Tensor, &Tensor)]
 /// # Errors
 /// A size overflows.
 pub(super) fn weight_grad<T: Stored>(g: &Geometry, x: &Tensor, grads: &[&Tensor], isa: IsaId) -> Result<Vec<Tensor>> {
+    if g.kernel == [TwoByFive::TAPS; 2] {
+        return weight_grad_in::<T, TwoByFive>(g, x, grads, isa);
+    }
+    weight_grad_in::<T, FourByThree>(g, x, grads, isa)
+}
+
+fn weight_grad_in<T: Stored, F: Form>(g: &Geometry, x: &Tensor, grads: &[&Tensor], isa: IsaId) -> Result<Vec<Tensor>> {
     let x = channels_last(x);
     let grads: Vec<Tensor> = grads.iter().map(|dy| channels_last(dy)).collect();
-    WeightGrad::<T> {
+    WeightGrad::<T, F> {
+        form: PhantomData,
         batch: g.batch,
         source: Images::new(&x)?,
         channels: g.channels,
@@ -129,10 +166,11 @@ pub(super) fn cost(g: &Geometry, in_word: usize) -> f64 {
     const INPUT: usize = 80 * 2;
     const OUTPUT: usize = 60 * 2;
     const FILTER: usize = 50 * 2;
+    let tile = transform::PATCH + 1 - g.kernel[0];
     let [inputs, lanes] = [g.channels, g.filters].map(|channels| channels.next_multiple_of(16));
-    let tile = transform::POINTS * g.channels * lanes / in_word + INPUT * inputs + OUTPUT * lanes;
-    let tiles = tiling::Tiles::new(g.batch, g.out).count;
-    tiles as f64 * tile as f64 + (FILTER * g.channels * lanes) as f64
+    let work = transform::POINTS * g.channels * lanes / in_word + INPUT * inputs + OUTPUT * lanes;
+    let tiles = tiling::Tiles::new(g.batch, g.out, tile).count;
+    tiles as f64 * work as f64 + (FILTER * g.channels * lanes) as f64
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! Tiles of an image, transformed to the points.
 
 use super::tiling::Tiles;
-use super::transform::{PATCH, TILE, both_axes, input, output_grad, unrolled};
+use super::transform::{Form, PATCH, both_axes, input, output_grad, unrolled};
 use crate::conv::stage::Images;
 use crate::isa::{Isa, Kernel, Stored};
+use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Which transform: of inputs (6×6 pixels that overlap), or of gradients of outputs (4×4 that do not).
+/// Which transform: of inputs (6×6 pixels that overlap), or of gradients of outputs (tiles that do not).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Of {
     Inputs,
@@ -23,7 +24,8 @@ pub(super) enum Sum {
 /// Transforms some tiles of channels-last images to words `to[point * point_step + tile * row + channel]`, where pairs of channels, or of tiles, take the place
 /// of one if a word holds two. Channels are filled up with zeros to whole vectors, and so is a last tile without a partner.
 #[derive(Clone)]
-pub(super) struct Patches<'a, T> {
+pub(super) struct Patches<'a, T, F> {
+    pub(super) form: PhantomData<F>,
     pub(super) images: Images<'a, T>,
     pub(super) channels: Range<usize>,
     /// Height and width of an image, beyond which there are zeros.
@@ -42,7 +44,8 @@ pub(super) struct Patches<'a, T> {
 
 /// A part of a vector of channels of one tile.
 #[derive(Clone, Copy)]
-struct Patch<T> {
+struct Patch<T, F> {
+    form: PhantomData<F>,
     from: *const T,
     /// Elements to the next row and the next pixel.
     steps: [usize; 2],
@@ -66,20 +69,20 @@ enum Place {
     Second,
 }
 
-impl<T: Stored> Kernel for Patches<'_, T> {
+impl<T: Stored, F: Form> Kernel for Patches<'_, T, F> {
     type Output = ();
     const DOT_PRODUCTS: bool = T::DOT_PRODUCTS;
 
     /// The caller promises that `to` has room for all tiles and that no other thread uses it.
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let length = if self.of == Of::Inputs { PATCH } else { TILE };
+        let length = if self.of == Of::Inputs { PATCH } else { F::TILE };
         let all = (1 << length) - 1;
         let [n_step, _, h_step, w_step] = self.images.strides;
         let is_paired = self.sum == Sum::Tiles && T::IN_WORD > 1;
         let in_row = if is_paired { 1 } else { T::IN_WORD };
         for (t, [n, row, column]) in self.tiles.places(self.range.clone()).enumerate() {
-            let start = [row, column].map(|i| (i * TILE) as isize);
+            let start = [row, column].map(|i| (i * F::TILE) as isize);
             let start = [start[0] + self.origin[0], start[1] + self.origin[1]];
             let present = [0, 1].map(|axis| {
                 let first = (-start[axis]).clamp(0, length as isize) as u32;
@@ -95,7 +98,8 @@ impl<T: Stored> Kernel for Patches<'_, T> {
                 false => (t, Place::Here),
             };
             for c in (0..self.channels.len()).step_by(I::LANES) {
-                let patch = Patch {
+                let patch = Patch::<T, F> {
+                    form: PhantomData,
                     from: from.wrapping_add(c),
                     steps: [h_step, w_step],
                     present,
@@ -119,7 +123,7 @@ impl<T: Stored> Kernel for Patches<'_, T> {
     }
 }
 
-impl<T: Stored> Patch<T> {
+impl<T: Stored, F: Form> Patch<T, F> {
     /// A pixel's channels, 0 outside the image.
     ///
     /// # Safety
@@ -167,7 +171,7 @@ impl<T: Stored> Patch<T> {
             both_axes!(
                 isa,
                 input,
-                [PATCH to PATCH],
+                [PATCH, PATCH],
                 |row, column| self.pixel::<I, WHOLE>(isa, row, column),
                 |row, column, x| self.put(isa, row, column, x)
             );
@@ -182,8 +186,8 @@ impl<T: Stored> Patch<T> {
         unsafe {
             both_axes!(
                 isa,
-                output_grad,
-                [TILE to PATCH],
+                output_grad::<I, F>,
+                [F::TILE, PATCH],
                 |row, column| self.pixel::<I, WHOLE>(isa, row, column),
                 |row, column, x| self.put(isa, row, column, x)
             );

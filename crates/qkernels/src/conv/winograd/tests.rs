@@ -26,14 +26,15 @@ fn uniform(index: u64, shape: &[usize]) -> Result<Tensor> {
 }
 
 impl Case {
-    fn new([n, c, o, h, w, ph, pw]: Sizes) -> Result<Case> {
-        let params = Conv2dParams { padding: [ph, pw], ..Default::default() };
+    /// With a border that grows with the kernel, so that it fits the image.
+    fn new([n, c, o, h, w, ph, pw]: Sizes, kernel: usize) -> Result<Case> {
+        let params = Conv2dParams { padding: [ph, pw].map(|p| p + kernel / 2 - 1), ..Default::default() };
         let x = uniform(0, &[n, c, h, w])?;
-        let geometry = Geometry::new("test", x.shape(), &[o, c, 3, 3], &params)?;
+        let geometry = Geometry::new("test", x.shape(), &[o, c, kernel, kernel], &params)?;
         Ok(Case {
             x: x.to_channels_last(),
             dy: uniform(1, &geometry.output_shape())?,
-            w: (2..4).map(|i| uniform(i, &[o, c, 3, 3])).collect::<Result<_>>()?,
+            w: (2..4).map(|i| uniform(i, &[o, c, kernel, kernel])).collect::<Result<_>>()?,
             bias: uniform(4, &[o])?,
             geometry,
             params,
@@ -58,16 +59,20 @@ fn bound(channels: usize) -> f64 {
     1.5e-6 + 2.5e-7 * (channels as f64).sqrt()
 }
 
-/// What the error in bf16 may be: values at the points are rounded to 8 bits, which the way back adds up to about 1.2 % of the root mean square of a result.
-const HALF: f64 = 0.03;
+/// What the error in bf16 may be: values at the points are rounded to 8 bits, which the way back adds up to about 1.3 % of the root mean square of a result: a few times
+/// that where it is the worst of thousands.
+const HALF: f64 = 0.05;
 
 fn check(sizes: Sizes) -> Result<()> {
-    check_of::<f32>(sizes, bound)?;
-    check_of::<bf16>(sizes, |_| HALF)
+    for kernel in [3, 5] {
+        check_of::<f32>(sizes, kernel, bound)?;
+        check_of::<bf16>(sizes, kernel, |_| HALF)?;
+    }
+    Ok(())
 }
 
-fn check_of<T: Stored>(sizes: Sizes, bound: impl Fn(usize) -> f64) -> Result<()> {
-    let mut case = Case::new(sizes)?;
+fn check_of<T: Stored>(sizes: Sizes, kernel: usize, bound: impl Fn(usize) -> f64) -> Result<()> {
+    let mut case = Case::new(sizes, kernel)?;
     (case.x, case.dy) = (case.x.to_dtype(T::DTYPE)?.to_channels_last(), case.dy.to_dtype(T::DTYPE)?);
     let (g, p) = (&case.geometry, &case.params);
     let bias = case.bias.as_slice::<f32>()?;
@@ -79,14 +84,17 @@ fn check_of<T: Stored>(sizes: Sizes, bound: impl Fn(usize) -> f64) -> Result<()>
         let y = forward(g, &case.x, &[(&case.w[0], Some(bias))], leaky, false, isa)?;
         assert!(y[0].layout().is_channels_last() && y[0].dtype() == T::DTYPE);
         let found = error(&y[0], &expected)?;
-        assert!(found < bound(g.channels), "forward, {isa:?}, {sizes:?}: {found:e}");
+        assert!(found < bound(g.channels), "forward, {isa:?}, kernel {kernel}, {sizes:?}: {found:e}");
         let dx = input_grad::<T>(g, &[(&case.dy, &case.w[0])], isa)?;
         assert!(dx.layout().is_channels_last() && dx.dtype() == T::DTYPE);
         let found = error(&dx, &expected_dx)?;
-        assert!(found < bound(g.filters), "input gradient, {isa:?}, {sizes:?}: {found:e}");
+        assert!(found < bound(g.filters), "input gradient, {isa:?}, kernel {kernel}, {sizes:?}: {found:e}");
         let dw = weight_grad::<T>(g, &case.x, &[&case.dy], isa)?;
         let found = error(&dw[0], &expected_dw)?;
-        assert!(found < bound(g.batch * g.out[0] * g.out[1]), "weight gradient, {isa:?}, {sizes:?}: {found:e}");
+        assert!(
+            found < bound(g.batch * g.out[0] * g.out[1]),
+            "weight gradient, {isa:?}, kernel {kernel}, {sizes:?}: {found:e}"
+        );
     }
     Ok(())
 }
@@ -120,8 +128,8 @@ fn larger_images_and_padding() -> Result<()> {
 /// Several projections of one input give the bits of single ones; their input gradients are added, their weight gradients are apart.
 #[test]
 fn stacked_projections() -> Result<()> {
-    for sizes in [[2, 16, 24, 9, 8, 1, 1], [1, 20, 40, 6, 5, 1, 0]] {
-        let case = Case::new(sizes)?;
+    for (sizes, kernel) in [([2, 16, 24, 9, 8, 1, 1], 3), ([1, 20, 40, 6, 5, 1, 0], 3), ([2, 16, 24, 9, 8, 1, 1], 5)] {
+        let case = Case::new(sizes, kernel)?;
         let (g, w) = (&case.geometry, &case.w);
         let bias = case.bias.as_slice::<f32>()?;
         for isa in isa::available() {

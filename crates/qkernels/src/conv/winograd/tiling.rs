@@ -1,7 +1,7 @@
-//! How a Winograd convolution is divided: tiles of 4×4 outputs, blocks of tiles, groups of panels. Everything depends on shapes only.
+//! How a Winograd convolution is divided: tiles of outputs, blocks of tiles, groups of panels. Everything depends on shapes only.
 
 use super::filters::{Panel, odd_lines};
-use super::transform::{POINTS, TILE};
+use super::transform::POINTS;
 use crate::conv::algorithm::even_piece;
 use std::ops::Range;
 
@@ -14,9 +14,9 @@ pub(super) struct Tiles {
 }
 
 impl Tiles {
-    /// Of a batch of images of outputs.
-    pub(super) fn new(batch: usize, output: [usize; 2]) -> Tiles {
-        let [rows, columns] = output.map(|length| length.div_ceil(TILE));
+    /// Tiles of `tile` rows and columns, of a batch of images of outputs.
+    pub(super) fn new(batch: usize, output: [usize; 2], tile: usize) -> Tiles {
+        let [rows, columns] = output.map(|length| length.div_ceil(tile));
         Tiles { rows, columns, count: batch * rows * columns }
     }
 

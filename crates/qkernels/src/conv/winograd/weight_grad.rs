@@ -5,7 +5,7 @@
 use super::outer::Outer;
 use super::patches::{Of, Patches, Sum};
 use super::tiling::{GradBlocks, Tiles, point_step};
-use super::transform::{PATCH, POINTS, TAPS, both_axes, filter_grad, unrolled};
+use super::transform::{Form, PATCH, POINTS, both_axes, filter_grad, unrolled};
 use crate::conv::stage::{Images, Scratch};
 use crate::isa::{Isa, IsaId, Kernel, Stored, dispatch_on};
 use crate::par::{self, SharedOut};
@@ -14,7 +14,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Weight gradients of convolutions of one input.
-pub(super) struct WeightGrad<'a, T> {
+pub(super) struct WeightGrad<'a, T, F> {
+    pub(super) form: PhantomData<F>,
     pub(super) batch: usize,
     /// The input, channels-last.
     pub(super) source: Images<'a, T>,
@@ -28,17 +29,17 @@ pub(super) struct WeightGrad<'a, T> {
     pub(super) output: [usize; 2],
 }
 
-impl<T: Stored> WeightGrad<'_, T> {
-    /// One gradient `[O, C, 3, 3]` for each gradient of an output.
+impl<T: Stored, F: Form> WeightGrad<'_, T, F> {
+    /// One gradient `[O, C, taps, taps]` for each gradient of an output.
     ///
     /// # Errors
     /// A size overflows.
     pub(super) fn run(&self, isa: IsaId) -> Result<Vec<Tensor>> {
-        let tiles = Tiles::new(self.batch, self.output);
+        let tiles = Tiles::new(self.batch, self.output, F::TILE);
         let vector = isa.lanes();
         let blocks = GradBlocks::new(tiles.count, self.channels, [self.grads.len(), self.filters], vector);
         let step = blocks.size();
-        let shape = [self.filters, self.channels, TAPS, TAPS];
+        let shape = [self.filters, self.channels, F::TAPS, F::TAPS];
         let mut grads: Vec<Tensor> =
             self.grads.iter().map(|_| Tensor::empty(shape, DType::F32)).collect::<Result<_>>()?;
         let outs = grads.iter_mut().map(|t| Ok(SharedOut::new(t.memory_mut::<f32>()?)));
@@ -79,8 +80,8 @@ impl<T: Stored> WeightGrad<'_, T> {
 }
 
 /// The sums of a block over some tiles.
-struct Part<'a, T> {
-    work: &'a WeightGrad<'a, T>,
+struct Part<'a, T, F> {
+    work: &'a WeightGrad<'a, T, F>,
     blocks: &'a GradBlocks,
     block: usize,
     tiles: Tiles,
@@ -89,7 +90,7 @@ struct Part<'a, T> {
     step: usize,
 }
 
-impl<T: Stored> Kernel for Part<'_, T> {
+impl<T: Stored, F: Form> Kernel for Part<'_, T, F> {
     type Output = ();
     const DOT_PRODUCTS: bool = T::DOT_PRODUCTS;
 
@@ -111,7 +112,8 @@ impl<T: Stored> Kernel for Part<'_, T> {
             let words = range.len().div_ceil(T::IN_WORD);
             let (input_step, grad_step) = (point_step(words, row), point_step(words, width));
             let (inputs, grads) = scratch.take(POINTS * (input_step + grad_step)).split_at_mut(POINTS * input_step);
-            let patches = Patches {
+            let patches = Patches::<T, F> {
+                form: PhantomData,
                 images: work.source,
                 channels: channels.clone(),
                 size: work.input,
@@ -191,8 +193,8 @@ impl<T: Stored> Kernel for Products<'_, T> {
 }
 
 /// Adds the parts of some channels of a block, transforms back, and writes the gradients of their weights.
-struct Finish<'a, T> {
-    work: &'a WeightGrad<'a, T>,
+struct Finish<'a, T, F> {
+    work: &'a WeightGrad<'a, T, F>,
     blocks: &'a GradBlocks,
     block: usize,
     /// The first of the block's channels that it finishes: one vector of them.
@@ -203,10 +205,7 @@ struct Finish<'a, T> {
     outs: &'a [SharedOut<f32>],
 }
 
-/// Taps of a filter.
-const ALL_TAPS: usize = TAPS * TAPS;
-
-impl<T: Stored> Kernel for Finish<'_, T> {
+impl<T: Stored, F: Form> Kernel for Finish<'_, T, F> {
     type Output = ();
 
     #[inline(always)]
@@ -214,7 +213,7 @@ impl<T: Stored> Kernel for Finish<'_, T> {
         let (channels, segments) = self.blocks.block(self.block);
         let width = segments.iter().map(|s| s.width(I::LANES)).sum::<usize>();
         let mut scratch = Scratch::new();
-        let taken = scratch.take(ALL_TAPS * I::LANES * I::LANES);
+        let taken = scratch.take(F::ALL_TAPS * I::LANES * I::LANES);
         let start = self.start;
         let count = I::LANES.min(channels.len().saturating_sub(start));
         if count == 0 {
@@ -226,19 +225,19 @@ impl<T: Stored> Kernel for Finish<'_, T> {
                 let filters = first..(first + I::LANES).min(segment.filters.end);
                 for c in 0..count {
                     let from = (start + c) * width + lane;
-                    let to = taken[c * ALL_TAPS * I::LANES..][..ALL_TAPS * I::LANES].as_mut_ptr();
+                    let to = taken[c * F::ALL_TAPS * I::LANES..][..F::ALL_TAPS * I::LANES].as_mut_ptr();
                     // SAFETY: there are LANES values for each tap.
                     unsafe {
                         both_axes!(
                             isa,
-                            filter_grad,
-                            [PATCH to TAPS],
+                            filter_grad::<I, F>,
+                            [PATCH, F::TAPS],
                             |row, column| self.sum(isa, (row * PATCH + column) * self.step + from),
-                            |row, column, x| isa.store_at(to.add((row * TAPS + column) * I::LANES), x)
+                            |row, column, x| isa.store_at(to.add((row * F::TAPS + column) * I::LANES), x)
                         );
                     }
                 }
-                let place = (filters.start * self.work.channels + channels.start + start) * ALL_TAPS;
+                let place = (filters.start * self.work.channels + channels.start + start) * F::ALL_TAPS;
                 // SAFETY: these filters and channels lie in the gradient and belong to this block alone.
                 unsafe { self.put(isa, taken, [filters.len(), count], self.outs[segment.target].at(place)) };
                 lane += I::LANES;
@@ -247,7 +246,7 @@ impl<T: Stored> Kernel for Finish<'_, T> {
     }
 }
 
-impl<T: Stored> Finish<'_, T> {
+impl<T: Stored, F: Form> Finish<'_, T, F> {
     /// The sum of all parts at a place.
     #[inline(always)]
     fn sum<I: Isa>(&self, isa: I, place: usize) -> I::F32 {
@@ -265,7 +264,7 @@ impl<T: Stored> Finish<'_, T> {
     /// That many values must be writable at `to` for each filter, by this thread alone.
     #[inline(always)]
     unsafe fn put<I: Isa>(&self, isa: I, taken: &[f32], [filters, channels]: [usize; 2], to: *mut f32) {
-        let (step, count) = (self.work.channels * ALL_TAPS, channels * ALL_TAPS);
+        let (step, count) = (self.work.channels * F::ALL_TAPS, channels * F::ALL_TAPS);
         let mut done = 0;
         // SAFETY: the caller's promise; `taken` has LANES values for each tap.
         unsafe {
