@@ -24,6 +24,7 @@ pub mod npy;
 pub mod pool;
 pub mod random;
 mod shape;
+mod space;
 mod storage;
 mod tensor;
 mod views;

@@ -1,9 +1,10 @@
-//! The caching buffer pool: a buffer that is dropped waits here for the next request of its size class.
+//! The caching buffer pool: a buffer that is dropped waits here for the next request that it suits.
 //!
 //! A training step asks for the same sizes over and over; taking them from the pool avoids a fresh mapping and a page fault for
-//! every 4 KiB of every activation. Size classes are eight to the octave, so at most an eighth of a buffer is unused. A large request that finds none of
-//! its class takes the next larger waiting buffer up to twice its size, so that scratch memory of many different sizes does not add up.
+//! every 4 KiB of every activation. A small buffer waits for a request of its size class; classes are eight to the octave, so at most an eighth of it is
+//! unused. Large buffers lie side by side, are joined with their neighbours when they wait, and are cut to the byte for the next request: see `space.rs`.
 
+use crate::space::Space;
 use crate::storage::{ALIGNMENT, Block};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -11,14 +12,23 @@ use std::sync::{Mutex, MutexGuard};
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
-static CACHED: AtomicUsize = AtomicUsize::new(0);
-static FREE: Mutex<Waiting> = Mutex::new(BTreeMap::new());
+static FREE: Mutex<Waiting> = Mutex::new(Waiting::new());
 
-/// Waiting blocks by size; no list is empty for long, and an empty one counts as none.
-type Waiting = BTreeMap<usize, Vec<Block>>;
+/// What waits.
+struct Waiting {
+    /// Small blocks by their size, which is a class.
+    small: BTreeMap<usize, Vec<Block>>,
+    /// Bytes of the small blocks.
+    cached: usize,
+    medium: Space,
+    large: Space,
+}
 
-/// Requests from this size on may take a larger block.
-const LARGE: usize = 1 << 20;
+/// Requests up to this size, a class, are small.
+const SMALL: usize = 64 << 10;
+
+/// Requests up to this size are medium: mostly scratch memory, which stays in the caches when it has a space of its own, where activations do not move it about.
+const MEDIUM: usize = 1 << 20;
 
 /// Byte counters of the pool, for the whole process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +43,9 @@ pub struct Usage {
 
 /// The counters now.
 pub fn usage() -> Usage {
-    Usage { live: LIVE.load(Relaxed), peak: PEAK.load(Relaxed), cached: CACHED.load(Relaxed) }
+    let waiting = free();
+    let cached = waiting.cached + waiting.medium.waiting() + waiting.large.waiting();
+    Usage { live: LIVE.load(Relaxed), peak: PEAK.load(Relaxed), cached }
 }
 
 /// Starts a new measurement of the peak from what is live now.
@@ -41,10 +53,13 @@ pub fn reset_peak() {
     PEAK.store(LIVE.load(Relaxed), Relaxed);
 }
 
-/// Gives all waiting buffers back to the operating system.
+/// Gives waiting buffers back to the operating system: the small ones, and the large ones in whose mapping nothing is in use.
 pub fn trim() {
-    let blocks = std::mem::take(&mut *free());
-    CACHED.fetch_sub(blocks.iter().map(|(size, list)| size * list.len()).sum(), Relaxed);
+    let mut waiting = free();
+    waiting.small.clear();
+    waiting.cached = 0;
+    waiting.medium.trim();
+    waiting.large.trim();
 }
 
 fn free() -> MutexGuard<'static, Waiting> {
@@ -59,24 +74,16 @@ fn size_class(bytes: usize) -> usize {
 }
 
 pub(crate) fn take(bytes: usize) -> Block {
-    let size = size_class(bytes);
-    let waiting = best_fit(&mut free(), size);
-    let block = match waiting {
-        Some(block) => {
-            CACHED.fetch_sub(block.len(), Relaxed);
-            block
-        }
-        None => Block::new(size),
+    let block = if bytes > SMALL {
+        free().space(bytes).take(bytes.next_multiple_of(ALIGNMENT))
+    } else {
+        let size = size_class(bytes);
+        let waiting = free().take_small(size);
+        waiting.unwrap_or_else(|| Block::new(size))
     };
     let live = LIVE.fetch_add(block.len(), Relaxed) + block.len();
     PEAK.fetch_max(live, Relaxed);
     poison(block)
-}
-
-/// The smallest waiting block for a size class, which of a large class may be up to twice as large.
-fn best_fit(waiting: &mut Waiting, size: usize) -> Option<Block> {
-    let most = if size >= LARGE { 2 * size } else { size };
-    waiting.range_mut(size..=most).find_map(|(_, blocks)| blocks.pop())
 }
 
 /// In debug builds an unwritten buffer holds NaN in every float type, so that reading before writing shows.
@@ -88,10 +95,34 @@ fn poison(mut block: Block) -> Block {
 }
 
 pub(crate) fn give(block: Block) {
-    let size = block.len();
-    LIVE.fetch_sub(size, Relaxed);
-    CACHED.fetch_add(size, Relaxed);
-    free().entry(size).or_default().push(block);
+    LIVE.fetch_sub(block.len(), Relaxed);
+    if block.len() > SMALL {
+        free().space(block.len()).give(block);
+    } else {
+        free().give_small(block);
+    }
+}
+
+impl Waiting {
+    const fn new() -> Self {
+        Waiting { small: BTreeMap::new(), cached: 0, medium: Space::new(), large: Space::new() }
+    }
+
+    /// Where a buffer of that size, which is not small, belongs.
+    fn space(&mut self, bytes: usize) -> &mut Space {
+        if bytes > MEDIUM { &mut self.large } else { &mut self.medium }
+    }
+
+    fn take_small(&mut self, size: usize) -> Option<Block> {
+        let block = self.small.get_mut(&size)?.pop()?;
+        self.cached -= size;
+        Some(block)
+    }
+
+    fn give_small(&mut self, block: Block) {
+        self.cached += block.len();
+        self.small.entry(block.len()).or_default().push(block);
+    }
 }
 
 #[cfg(test)]
@@ -99,23 +130,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn large_requests_take_the_smallest_block_that_fits() {
+    fn a_small_block_waits_for_its_class() {
         let mut waiting = Waiting::new();
-        for size in [8 * LARGE, 2 * LARGE, 3 * LARGE, 4096, 2048] {
-            waiting.entry(size).or_default().push(Block::new(size));
+        [4096, 2048, 4096].into_iter().for_each(|size| waiting.give_small(Block::new(size)));
+        assert_eq!(waiting.cached, 10240);
+        let mut take = |size| waiting.take_small(size).map(|block| block.len());
+        assert_eq!([take(2048), take(2048)], [Some(2048), None]);
+        assert_eq!([take(1024), take(4096)], [None, Some(4096)]);
+        assert_eq!(waiting.cached, 4096);
+    }
+
+    /// What `give` tells a small block by.
+    #[test]
+    fn a_small_request_stays_small_in_its_class() {
+        assert_eq!(size_class(SMALL), SMALL);
+        assert!((1..=SMALL).all(|bytes| size_class(bytes) <= SMALL));
+    }
+
+    /// At the step from small to large.
+    #[test]
+    fn a_buffer_returns_to_where_it_came_from() {
+        for bytes in [SMALL, SMALL + 1] {
+            let block = take(bytes);
+            assert!(block.len() >= bytes && block.len() < bytes + bytes / 8);
+            give(block);
         }
-        let mut take = |size| best_fit(&mut waiting, size).map(|block| block.len());
-        assert_eq!(take(2 * LARGE), Some(2 * LARGE));
-        assert_eq!(take(2 * LARGE), Some(3 * LARGE));
-        assert_eq!(take(2 * LARGE), None, "the last one is more than twice as large");
-        assert_eq!(take(4 * LARGE), Some(8 * LARGE));
-        assert_eq!(take(1024), None, "small classes are kept apart");
-        assert_eq!(take(2048), Some(2048));
     }
 
     #[test]
     fn classes_waste_at_most_an_eighth() {
-        for bytes in (1..4096).chain((1 << 20) - 3..(1 << 20) + 70_000) {
+        for bytes in (1..4096).chain((1 << 15) - 3..=1 << 16) {
             let class = size_class(bytes);
             assert!(class >= bytes && class.is_multiple_of(ALIGNMENT));
             assert!(class - bytes <= (bytes / 8).max(ALIGNMENT), "{bytes} -> {class}");
