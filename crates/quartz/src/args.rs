@@ -279,6 +279,12 @@ pub(crate) enum Benchmark {
     Peak,
 }
 
+/// The names of precisions.
+fn precision() -> impl TypedValueParser<Value = Precision> {
+    let names = PossibleValuesParser::new(Precision::NAMES.iter().copied());
+    names.try_map(|name| Precision::from_name(&name).ok_or_else(|| format!("no precision is named {name}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,10 +302,4 @@ mod tests {
         assert!(parse("quartz train --resume runs/x-1").is_ok());
         assert!(parse("quartz train").is_err());
     }
-}
-
-/// The names of precisions.
-fn precision() -> impl TypedValueParser<Value = Precision> {
-    let names = PossibleValuesParser::new(Precision::NAMES.iter().copied());
-    names.try_map(|name| Precision::from_name(&name).ok_or_else(|| format!("no precision is named {name}")))
 }
