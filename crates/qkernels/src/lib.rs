@@ -11,6 +11,7 @@ pub mod norm;
 pub mod par;
 pub mod peak;
 pub mod pool;
+pub mod quadratic;
 pub mod reduce;
 pub mod softmax;
 pub mod update;

@@ -54,9 +54,9 @@ fn convolutions_of_every_kind() -> Result<()> {
         let leaky = Activation::LeakyRelu(0.1);
         let expected = naive::conv::conv2d(&x, &w, Some(&bias), &params, leaky)?;
         // Winograd's values at the points are rounded, and the filters of 1×1 products.
-        let is_winograd = kernel == 3 && stride == 1 && groups == 1 && x_shape[1] >= 8;
+        let is_winograd = kernel > 1 && stride == 1 && groups == 1 && x_shape[1] >= 8;
         let bound = match (is_winograd, kernel == 1 && stride == 1) {
-            (true, _) => [ROUNDING, 0.03],
+            (true, _) => [ROUNDING, 0.05],
             (_, true) => [ROUNDING, 0.01],
             _ => [ROUNDING, 1e-6],
         };

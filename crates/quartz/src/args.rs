@@ -171,6 +171,7 @@ pub(crate) struct List {
 #[derive(ValueEnum, Clone, Copy, Debug)]
 pub(crate) enum Listed {
     Models,
+    Neurons,
     Datasets,
     Optimizers,
     Schedules,

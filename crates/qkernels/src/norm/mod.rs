@@ -84,17 +84,26 @@ pub fn batch_norm_train(arguments: BatchNormTrain) -> Result<BatchNormOutput> {
     if extent.count() == 0 && extent.channels > 0 {
         return Err(Error::shape(OP, format!("input of shape {} has no values to average", x.shape())));
     }
-    let (mean, var) = match x.dtype() {
-        DType::F32 => vector::statistics::<f32>(x.to_channels_last().memory()?, extent.channels),
-        DType::BF16 => vector::statistics::<bf16>(x.to_channels_last().memory()?, extent.channels),
-        _ => naive::norm::statistics(&naive::values(OP, x)?, extent),
-    };
+    let (mean, var) = statistics(OP, x)?;
     let inv_std = var.iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
     let dtype = x.dtype().of_parameters();
     let [mean, var, inv_std] = [mean, var, inv_std].map(|v| naive::tensor([extent.channels], v, dtype));
     let (mean, var, inv_std) = (mean?, var?, inv_std?);
     let y = apply(OP, x, [gamma, beta, &mean, &inv_std], (residual, activation))?;
     Ok(BatchNormOutput { y, mean, var, inv_std })
+}
+
+/// Mean and biased variance of each channel.
+///
+/// # Errors
+/// `x` is neither `[N, C]` nor `[N, C, H, W]`, or a type other than f32, bf16 and f64.
+pub(crate) fn statistics(op: &'static str, x: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
+    let extent = extent(op, x, &[])?;
+    Ok(match x.dtype() {
+        DType::F32 => vector::statistics::<f32>(x.to_channels_last().memory()?, extent.channels),
+        DType::BF16 => vector::statistics::<bf16>(x.to_channels_last().memory()?, extent.channels),
+        _ => naive::norm::statistics(&naive::values(op, x)?, extent),
+    })
 }
 
 /// Normalises with given statistics.
@@ -179,7 +188,7 @@ fn ordered_as(x: &Tensor, y: Tensor) -> Result<Tensor> {
     if x.layout().is_dense() { aligned(&y, x) } else { Ok(y) }
 }
 
-fn extent(op: &'static str, x: &Tensor, channel_wise: &[&Tensor]) -> Result<Extent> {
+pub(crate) fn extent(op: &'static str, x: &Tensor, channel_wise: &[&Tensor]) -> Result<Extent> {
     let extent = match *x.shape().dims() {
         [outer, channels] => Extent { outer, channels, inner: 1 },
         [outer, channels, height, width] => Extent { outer, channels, inner: height * width },

@@ -7,6 +7,7 @@ use super::steps::{Subject, Training, subjects};
 use crate::args::Bench;
 use crate::failure::Failure;
 use qkernels::gemm::matmul;
+use qzoo::experiment::Precision;
 use serde::Serialize;
 use std::process::{Command, Stdio};
 
@@ -20,6 +21,8 @@ struct Key {
     bench: &'static str,
     model: &'static str,
     batch: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<&'static str>,
 }
 
 /// A row for each network.
@@ -39,7 +42,8 @@ pub(super) fn run(bencher: &Bencher, arguments: &Bench) -> Result<(), Failure> {
                 text.trim()
             )));
         };
-        bencher.row(Key { bench: "step_memory", model: name, batch }, &[("bytes", bytes as f64)])?;
+        let other = Some(precision.name()).filter(|_| precision != Precision::F32);
+        bencher.row(Key { bench: "step_memory", model: name, batch, precision: other }, &[("bytes", bytes as f64)])?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use qgraph::{Tape, Tensor, Var};
 use qkernels::par;
 use qzoo::experiment::Precision::{self, F32};
-use qzoo::experiment::{self, ModelName, Optim, Rule, Sgd};
+use qzoo::experiment::{self, ModelName, NeuronName, Optim, Rule, Sgd};
 use qzoo::models::Model;
 use qzoo::nn::{Leaves, Phase};
 use qzoo::optim::Optimizer;
@@ -18,6 +18,7 @@ use serde::Serialize;
 pub(super) struct Subject {
     pub(super) name: &'static str,
     model: ModelName,
+    neuron: NeuronName,
     input: [usize; 3],
     pub(super) batch: usize,
     pub(super) precision: Precision,
@@ -27,14 +28,21 @@ pub(super) struct Subject {
 const COUNTED: u64 = 8;
 
 /// Their names.
-pub(crate) const NETWORKS: [&str; 4] = ["mnist_mlp", "resnet20", "resnet32", "vgg13"];
+pub(crate) const NETWORKS: [&str; 5] = ["mnist_mlp", "resnet20", "resnet32", "qresnet14", "vgg13"];
 
-const SUBJECTS: [Subject; 4] = [
-    Subject { name: NETWORKS[0], model: ModelName::Mlp, input: [1, 28, 28], batch: 128, precision: F32 },
-    Subject { name: NETWORKS[1], model: ModelName::ResNet20, input: [3, 32, 32], batch: 128, precision: F32 },
-    Subject { name: NETWORKS[2], model: ModelName::ResNet32, input: [3, 32, 32], batch: 128, precision: F32 },
-    Subject { name: NETWORKS[3], model: ModelName::Vgg13, input: [3, 32, 32], batch: 64, precision: F32 },
+const SUBJECTS: [Subject; 5] = [
+    Subject { input: [1, 28, 28], ..Subject::new(NETWORKS[0], ModelName::Mlp) },
+    Subject::new(NETWORKS[1], ModelName::ResNet20),
+    Subject::new(NETWORKS[2], ModelName::ResNet32),
+    Subject { neuron: NeuronName::Ours, ..Subject::new(NETWORKS[3], ModelName::ResNet14) },
+    Subject { batch: 64, ..Subject::new(NETWORKS[4], ModelName::Vgg13) },
 ];
+
+impl Subject {
+    const fn new(name: &'static str, model: ModelName) -> Self {
+        Subject { name, model, neuron: NeuronName::Linear, input: [3, 32, 32], batch: 128, precision: F32 }
+    }
+}
 
 /// The networks that were asked for, with each of the batches that were asked for.
 pub(super) fn subjects(arguments: &Bench) -> impl Iterator<Item = Subject> {
@@ -54,13 +62,15 @@ struct Key {
     model: &'static str,
     batch: usize,
     parameters: usize,
+    /// Where it is not f32: rows of f32 have the key of the peer's.
     #[serde(skip_serializing_if = "Option::is_none")]
     precision: Option<&'static str>,
 }
 
 impl Subject {
     fn build(&self) -> Result<(Model, Tensor), Failure> {
-        let config = experiment::Model { name: self.model, widths: vec![500, 300], ..Default::default() };
+        let config =
+            experiment::Model { name: self.model, neuron: self.neuron, widths: vec![500, 300], ..Default::default() };
         let model = Model::build(&config, self.input, 10, 0)?;
         let [c, h, w] = self.input;
         Ok((model, normal([self.batch, c, h, w])?.to_channels_last()))
@@ -80,7 +90,7 @@ impl Subject {
         let parameters: usize = model.parameters().parameters().iter().map(|p| p.value.numel()).sum();
         let measured =
             [("seconds", seconds), ("images_per_s", self.batch as f64 / seconds), ("of_peak", bencher.of_peak(gflops))];
-        let precision = Some(self.precision.name()).filter(|_| bench == "train_step");
+        let precision = Some(self.precision.name()).filter(|_| bench == "train_step" && self.precision != F32);
         let notes: Vec<(&str, f64)> = faults.map(|faults| ("faults_a_step", faults)).into_iter().collect();
         bencher.row_with(Key { bench, model: self.name, batch: self.batch, parameters, precision }, &measured, &notes)
     }

@@ -2,12 +2,15 @@
 
 use crate::args::{List, Listed};
 use crate::failure::Failure;
-use qzoo::experiment::{ActivationName, BackwardMode, Dataset, InitName, ModelName, OptimName, ScheduleName};
+use qzoo::experiment::{
+    ActivationName, BackwardMode, Dataset, InitName, ModelName, NeuronName, OptimName, ScheduleName,
+};
 
 /// Prints every name with its description.
 pub(crate) fn run(arguments: &List) -> Result<(), Failure> {
     let entries = match arguments.what {
         Listed::Models => ModelName::ENTRIES,
+        Listed::Neurons => NeuronName::ENTRIES,
         Listed::Datasets => Dataset::ENTRIES,
         Listed::Optimizers => OptimName::ENTRIES,
         Listed::Schedules => ScheduleName::ENTRIES,

@@ -36,7 +36,7 @@ pub use data::{Augment, CropMode, Data, Dataset};
 pub use diagnostics::{Diagnostic, Diagnostics, Origin};
 pub use load::LARGEST_FILE;
 pub use log::Log;
-pub use model::{ActivationName, InitName, Model, ModelName};
+pub use model::{ActivationName, InitName, Model, ModelName, NeuronName};
 pub use named::{Entry, Named};
 pub use optim::{Adadelta, Adam, AdamW, Group, Optim, OptimName, Rule, Sgd};
 pub use overrides::Override;

@@ -12,10 +12,13 @@ named_enum! {
         Mlp = "mlp", "fully connected: linear, activation and batch norm for each of `widths`, then a linear classifier";
         SmallCnn = "small_cnn", "a small convolutional network that trains in minutes on two cores";
         CifarCnn = "cifar_cnn", "six convolutions (32-32-64-64-128-128) and two linear layers, with batch norm and dropout";
+        Vgg7 = "vgg7", "VGG of QVGG-7 for 32x32 images: 7 convolutions, one linear layer";
         Vgg11 = "vgg11", "VGG configuration A for 32x32 images: 8 convolutions, one linear layer";
         Vgg13 = "vgg13", "VGG configuration B for 32x32 images: 10 convolutions, one linear layer";
         Vgg16 = "vgg16", "VGG configuration D for 32x32 images: 13 convolutions, one linear layer";
         Vgg19 = "vgg19", "VGG configuration E for 32x32 images: 16 convolutions, one linear layer";
+        ResNet10 = "resnet10", "thin residual network for 32x32 images: 16-32-64 channels, 1 block a stage";
+        ResNet14 = "resnet14", "thin residual network for 32x32 images: 16-32-64 channels, 2 blocks a stage";
         ResNet20 = "resnet20", "thin residual network for 32x32 images: 16-32-64 channels, 3 blocks a stage";
         ResNet32 = "resnet32", "thin residual network for 32x32 images: 16-32-64 channels, 5 blocks a stage";
         ResNet44 = "resnet44", "thin residual network for 32x32 images: 16-32-64 channels, 7 blocks a stage";
@@ -24,6 +27,20 @@ named_enum! {
         ResNet34 = "resnet34", "residual network of the ImageNet kind: 64 to 512 channels, basic blocks 3-4-6-3";
         ResNet50 = "resnet50", "residual network of the ImageNet kind: 256 to 2048 channels, bottlenecks 3-4-6-3";
         MobileNetV1 = "mobilenet_v1", "depthwise separable convolutions, 32 to 1024 channels, 13 blocks";
+    }
+}
+
+named_enum! {
+    /// The neurons that layers are made of. Wa, Wb and Wc are matrices or filters; a dot between two vectors is the product of their elements.
+    NeuronName {
+        Linear = "linear", "W x: first-order";
+        Type2 = "type2", "W (x . x): a quadratic neuron without products of different inputs (Goyal et al. 2020)";
+        Type3 = "type3", "(W x) . (W x): the square of a projection (Mishra et al. 2020)";
+        Type4 = "type4", "(Wa x) . (Wb x): the product of two projections (Chrysos et al. 2020)";
+        Type2And4 = "type2&4", "(Wa x) . (Wb x) + Wc (x . x) (Fan et al. 2018)";
+        Type2And4Shared = "type2&4_shared", "(Wa x) . (Wb x) + Wb (x . x): as type2&4 with two matrices";
+        Ours = "ours", "(Wa x) . (Wb x) + Wc x: QuadraLib's neuron (Xu et al. 2022, arXiv:2204.01701)";
+        QRes = "qres", "(Wa x) . (Wb x) + Wa x (Bu and Karpatne 2021)";
     }
 }
 
@@ -68,6 +85,10 @@ pub struct Model {
     /// `mlp` and `vgg` only: batch normalisation after every hidden layer's activation (`mlp`) or between every convolution
     /// and its activation (`vgg`). Default true.
     pub batch_norm: bool,
+    /// The neuron of every layer but the stem and the shortcuts of residual networks, the stem of MobileNet, and the classifier. Default `linear`.
+    pub neuron: NeuronName,
+    /// Quadratic neurons only: batch normalisation of each projection before they are combined. Default true.
+    pub branch_norm: bool,
     /// The activation of every hidden layer. Default `relu`.
     pub activation: ActivationName,
     /// How weights are drawn. Default `default`, the model's own.
@@ -85,6 +106,8 @@ impl Default for Model {
             width: 1.0,
             dropout: None,
             batch_norm: true,
+            neuron: NeuronName::Linear,
+            branch_norm: true,
             activation: ActivationName::Relu,
             init: InitName::Default,
             winograd: true,
@@ -95,7 +118,7 @@ impl Default for Model {
 impl ModelName {
     /// Whether this is a VGG network.
     pub fn is_vgg(self) -> bool {
-        matches!(self, ModelName::Vgg11 | ModelName::Vgg13 | ModelName::Vgg16 | ModelName::Vgg19)
+        matches!(self, ModelName::Vgg7 | ModelName::Vgg11 | ModelName::Vgg13 | ModelName::Vgg16 | ModelName::Vgg19)
     }
 
     /// Whether the key of `[model]` means something for this network. Keys that are not of `[model]` at all do not.
@@ -104,7 +127,7 @@ impl ModelName {
             "widths" => self == ModelName::Mlp,
             "width" | "winograd" => self != ModelName::Mlp,
             "batch_norm" => self == ModelName::Mlp || self.is_vgg(),
-            "name" | "dropout" | "activation" | "init" => true,
+            "name" | "neuron" | "branch_norm" | "dropout" | "activation" | "init" => true,
             _ => false,
         }
     }
@@ -126,6 +149,10 @@ impl Serialize for Model {
         }
         if self.name.takes("batch_norm") {
             map.serialize_entry("batch_norm", &self.batch_norm)?;
+        }
+        map.serialize_entry("neuron", &self.neuron)?;
+        if self.neuron != NeuronName::Linear {
+            map.serialize_entry("branch_norm", &self.branch_norm)?;
         }
         map.serialize_entry("activation", &self.activation)?;
         map.serialize_entry("init", &self.init)?;

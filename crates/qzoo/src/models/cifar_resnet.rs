@@ -13,7 +13,12 @@ const STAGES: [(usize, usize); 3] = [(16, 1), (32, 2), (64, 2)];
 pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>, blocks: usize) -> Result<Sequential> {
     let mut network = Sequential::new("");
     let mut channels = plan.channels(STAGES[0].0);
-    network.push(plan.conv(builder, ConvUnit::new("conv1", "bn1", Conv2dConfig::three(plan.input[0], channels, 1)))?);
+    network.push(
+        plan.conv(
+            builder,
+            ConvUnit::new("conv1", "bn1", Conv2dConfig::three(plan.input[0], channels, 1)).first_order(),
+        )?,
+    );
     for (i, (outputs, stride)) in STAGES.into_iter().enumerate() {
         let outputs = plan.channels(outputs);
         let name = format!("layer{}", i + 1);

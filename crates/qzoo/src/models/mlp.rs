@@ -25,6 +25,8 @@ pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>) -> Result<Sequen
         let (name, norm) = (format!("fc{}", i + 1), format!("bn{}", i + 1));
         let unit = UnitConfig {
             projection: linear(&name, features, width),
+            neuron: plan.config.neuron,
+            branch_norm: plan.config.branch_norm,
             norm: plan.config.batch_norm.then_some(&norm),
             activation: Some(plan.config.activation),
             order: Order::ActivationFirst,

@@ -32,7 +32,9 @@ pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>) -> Result<Sequen
     let mut channels = plan.channels(STEM);
     let [inputs, height, width] = plan.input;
     let stride = if height.min(width) < LARGE { 1 } else { 2 };
-    network.push(plan.conv(builder, ConvUnit::new("conv1", "bn1", Conv2dConfig::three(inputs, channels, stride)))?);
+    network.push(
+        plan.conv(builder, ConvUnit::new("conv1", "bn1", Conv2dConfig::three(inputs, channels, stride)).first_order())?,
+    );
     let mut layers = Sequential::new("layers");
     let mut scope = builder.scope("layers");
     for (i, (outputs, stride)) in BLOCKS.into_iter().enumerate() {

@@ -1,4 +1,4 @@
-use crate::experiment;
+use crate::experiment::{self, NeuronName};
 use crate::init::Init;
 use crate::nn::{
     Builder, Composite, Conv2dConfig, Dropout, Layer, LinearConfig, Map, Order, ProjectionConfig, Sequential,
@@ -24,13 +24,20 @@ pub(super) struct ConvUnit<'a> {
     pub(super) map: Conv2dConfig,
     pub(super) bias: bool,
     pub(super) activated: bool,
+    /// Whether it has the neuron of the experiment, or is first-order in any case.
+    pub(super) quadratic: bool,
     pub(super) init: Init,
 }
 
 impl<'a> ConvUnit<'a> {
     /// Convolution without bias, normalisation, activation, with the initial weights of residual networks.
     pub(super) fn new(conv: &'a str, norm: &'a str, map: Conv2dConfig) -> Self {
-        ConvUnit { conv, norm: Some(norm), map, bias: false, activated: true, init: Init::RESNET }
+        ConvUnit { conv, norm: Some(norm), map, bias: false, activated: true, quadratic: true, init: Init::RESNET }
+    }
+
+    /// The same without quadratic terms, whatever the experiment says.
+    pub(super) fn first_order(self) -> Self {
+        ConvUnit { quadratic: false, ..self }
     }
 }
 
@@ -49,7 +56,10 @@ impl Plan<'_> {
             ..ProjectionConfig::new(unit.conv, Map::Conv2d(unit.map))
         };
         let activation = unit.activated.then_some(self.config.activation);
-        Composite::unit(builder, UnitConfig { projection, norm: unit.norm, activation, order: Order::NormFirst })
+        let neuron = if unit.quadratic { self.config.neuron } else { NeuronName::Linear };
+        let branch_norm = self.config.branch_norm;
+        let order = Order::NormFirst;
+        Composite::unit(builder, UnitConfig { projection, neuron, branch_norm, norm: unit.norm, activation, order })
     }
 
     /// Dropout in front of the classifier where the experiment asks for it.

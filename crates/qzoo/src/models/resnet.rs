@@ -20,7 +20,7 @@ pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>, kind: Kind, bloc
     let mut network = Sequential::new("");
     let mut channels = plan.channels(64);
     let stem = Conv2dConfig { kernel: 7, padding: 3, ..Conv2dConfig::three(plan.input[0], channels, 2) };
-    network.push(plan.conv(builder, ConvUnit::new("conv1", "bn1", stem))?);
+    network.push(plan.conv(builder, ConvUnit::new("conv1", "bn1", stem).first_order())?);
     network.push(Layer::Pool(Pool::new(PoolKind::Max, 3, 2, 1)));
     for (i, count) in blocks.into_iter().enumerate() {
         let width = plan.channels(64 << i);
@@ -107,5 +107,5 @@ fn projection_shortcut(
     }
     let (conv, norm) = (format!("{name}.0"), format!("{name}.1"));
     let map = Conv2dConfig::one(map.inputs, map.outputs, map.stride);
-    plan.conv(builder, ConvUnit { activated: false, ..ConvUnit::new(&conv, &norm, map) }).map(Some)
+    plan.conv(builder, ConvUnit { activated: false, ..ConvUnit::new(&conv, &norm, map).first_order() }).map(Some)
 }

@@ -1,13 +1,17 @@
 //! Shapes, parameter counts against published ones, and a step of every model.
 
 use super::Model;
-use crate::experiment::{self, ActivationName, Backward, BackwardMode, InitName, ModelName};
+use crate::experiment::{self, ActivationName, Backward, BackwardMode, InitName, ModelName, NeuronName};
 use crate::nn::{Context, Leaves, Phase, Walk};
 use qgraph::{Tape, Tensor, Var};
 use qtensor::random::{Purpose, Stream, StreamKey};
 
 fn config(name: ModelName) -> experiment::Model {
     experiment::Model { name, ..experiment::Model::default() }
+}
+
+fn quadratic(name: ModelName, neuron: NeuronName) -> experiment::Model {
+    experiment::Model { neuron, ..config(name) }
 }
 
 fn thin(name: ModelName) -> experiment::Model {
@@ -53,6 +57,71 @@ fn parameter_counts() {
     }
     let cnn = Model::build(&config(ModelName::CifarCnn), CIFAR, 10, 0).unwrap();
     assert_eq!(cnn.parameters().count() + cnn.parameters().buffer_count(), 552_874);
+}
+
+/// Parameters and millions of multiplications of quadratic networks, from the table of QuadraLib's models; its `qvgg13` is VGG configuration D.
+#[test]
+fn quadratic_networks_have_the_published_sizes() {
+    let cases = [
+        (ModelName::ResNet14, NeuronName::Linear, 10, 175_258, 26.66),
+        (ModelName::ResNet10, NeuronName::Ours, 10, 226_842, 36.09),
+        (ModelName::ResNet14, NeuronName::Ours, 10, 518_938, 78.56),
+        (ModelName::ResNet14, NeuronName::Ours, 100, 524_788, 78.57),
+        (ModelName::Vgg7, NeuronName::Ours, 10, 12_304_330, 429.99),
+        (ModelName::Vgg7, NeuronName::Ours, 100, 12_350_500, 430.04),
+        (ModelName::Vgg16, NeuronName::Ours, 10, 44_182_986, 939.59),
+    ];
+    for (name, neuron, classes, parameters, millions) in cases {
+        let model = Model::build(&quadratic(name, neuron), CIFAR, classes, 0).unwrap();
+        assert_eq!(model.parameters().count(), parameters, "{name}, {neuron}");
+        let rows = model.summary().unwrap();
+        assert_eq!(rows.iter().map(|r| r.parameters).sum::<usize>(), parameters, "{name}, {neuron}: summary");
+        let macs = rows.iter().map(|r| r.macs).sum::<u64>() as f64 / 1e6;
+        assert!((macs / millions - 1.0).abs() < 2e-4, "{name}, {neuron}: {macs} against {millions}");
+    }
+}
+
+/// Every neuron in networks of convolutions, of depthwise ones and of linear layers: a step gives finite gradients for all parameters, evaluation agrees with
+/// its folded form, and every backward mode gives the same gradients.
+#[test]
+fn every_neuron_learns_in_every_mode() {
+    for (name, neuron, branch_norm) in
+        [ModelName::SmallCnn, ModelName::MobileNetV1, ModelName::Mlp, ModelName::ResNet10]
+            .into_iter()
+            .flat_map(|name| NeuronName::ALL.iter().map(move |neuron| (name, *neuron)))
+            .flat_map(|(name, neuron)| [true, false].map(|norm| (name, neuron, norm)))
+    {
+        let width = if name == ModelName::Mlp { 1.0 } else { 0.125 };
+        let config = experiment::Model { neuron, branch_norm, width, ..thin(name) };
+        let mut model = Model::build(&config, CIFAR, 5, 1).unwrap();
+        let (images, labels) = (images([4, 3, 32, 32], 1), Tensor::from_slice([4], &[0i64, 3, 1, 4]).unwrap());
+        let mut modes = Vec::new();
+        for mode in [BackwardMode::Ad, BackwardMode::Recompute] {
+            model.set_backward(&Backward { mode, ..Backward::default() }).unwrap();
+            let mut tape = Tape::new();
+            let leaves = Leaves::on(&mut tape, model.parameters());
+            let phase = Phase::Train { seed: 0, step: 0 };
+            let logits = model.forward(&mut tape, &leaves, &Var::constant(images.clone()), phase).unwrap();
+            let loss = tape.cross_entropy(&logits, &labels, 0.0).unwrap();
+            let effects = tape.take_effects();
+            let gradients = leaves.into_gradients(tape.backward(&loss).unwrap());
+            let gradients: Vec<Vec<f32>> = gradients.into_iter().map(|g| g.unwrap().to_vec().unwrap()).collect();
+            assert!(gradients.iter().flatten().all(|g| g.is_finite()), "{name}, {neuron}, {mode:?}");
+            if mode == BackwardMode::Ad {
+                // Until the running statistics are those of the batch: deep powers of what is not normalised overflow.
+                (0..80).for_each(|_| model.apply(&effects).unwrap());
+            }
+            modes.push(gradients);
+        }
+        assert_eq!(modes[0], modes[1], "{name}, {neuron}");
+        let logits = |t: Tensor| t.to_vec::<f32>().unwrap();
+        let (plain, folded) =
+            (logits(model.infer(&images).unwrap()), logits(model.folded().unwrap().infer(&images).unwrap()));
+        let largest = plain.iter().fold(1.0f32, |m, x| m.max(x.abs()));
+        for (a, b) in plain.iter().zip(&folded) {
+            assert!((a - b).abs() <= 1e-4 * largest, "{name}, {neuron}, branch norm {branch_norm}: {a} and folded {b}");
+        }
+    }
 }
 
 /// Multiplications in millions, from the same tables.

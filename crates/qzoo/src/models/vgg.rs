@@ -8,6 +8,8 @@ use qgraph::Result;
 /// Output channels of the convolutions in each of the five stages, which end with a pooling.
 pub(super) type Stages = [&'static [usize]; 5];
 
+/// Of QVGG-7 (Xu et al., 2022).
+pub(super) const Q7: Stages = [&[64; 2], &[128; 2], &[256], &[512], &[512]];
 pub(super) const A: Stages = [&[64], &[128], &[256; 2], &[512; 2], &[512; 2]];
 pub(super) const B: Stages = [&[64; 2], &[128; 2], &[256; 2], &[512; 2], &[512; 2]];
 pub(super) const D: Stages = [&[64; 2], &[128; 2], &[256; 3], &[512; 3], &[512; 3]];

@@ -7,7 +7,7 @@ use qtensor::{DType, Tensor};
 /// Share of the batch's statistics in an update of the running ones.
 const MOMENTUM: f64 = 0.1;
 /// Added to the variance.
-const EPS: f64 = 1e-5;
+pub(super) const EPS: f64 = 1e-5;
 
 /// Batch normalisation (Ioffe and Szegedy, 2015) of `[N, C]` or `[N, C, H, W]`, over all axes but the channels'.
 ///
@@ -76,6 +76,19 @@ impl BatchNorm {
         tape.apply(BatchNormInference { eps: EPS, activation }, &inputs)
     }
 
+    /// The scale.
+    ///
+    /// # Errors
+    /// The context is that of another composite.
+    pub(crate) fn scale<'a>(&self, context: &'a Context) -> Result<&'a Var> {
+        context.parameter(self.scale)
+    }
+
+    /// Position of the running statistics: the key of their effect.
+    pub(crate) fn statistics(&self) -> usize {
+        self.mean
+    }
+
     /// The shift; once [folded](Self::fold) it is the bias of the projection in front.
     ///
     /// # Errors
@@ -132,7 +145,7 @@ pub(crate) fn update_running(parameters: &mut Parameters, effect: &Effect) -> Re
     let mismatch =
         || Error::argument("running statistics", format!("the effect of {} does not fit the model", effect.scope));
     let [mean, variance] = effect.values.as_slice() else { return Err(mismatch()) };
-    if effect.op != "batch_norm" || effect.key + 2 >= parameters.buffers().len() {
+    if !["batch_norm", "normalised_combine"].contains(&effect.op) || effect.key + 2 >= parameters.buffers().len() {
         return Err(mismatch());
     }
     for (offset, batch) in [mean, variance].into_iter().enumerate() {

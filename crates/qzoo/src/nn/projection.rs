@@ -207,6 +207,32 @@ impl Projection {
         tape.scope(&self.name, |tape| tape.conv2d_add(op, x, weight, bias, residual)).map(Some)
     }
 
+    /// `weight · x + bias` of several projections with maps of one shape, one after the other along the batch: `[projections · N, …]`.
+    ///
+    /// # Errors
+    /// The input or a bias does not fit.
+    pub(crate) fn forward_stacked(
+        tape: &mut Tape,
+        projections: &[&Projection],
+        x: &Var,
+        biases: &[Option<&Var>],
+        context: &Context,
+    ) -> Result<Var> {
+        if let ([projection], [bias]) = (projections, biases) {
+            return projection.forward_with_bias(tape, x, Epilogue::None, *bias, context);
+        }
+        if let Some(Projection { map: Map::Conv2d(map), winograd, .. }) = projections.first() {
+            let params = Conv2dParams { winograd: *winograd, ..map.params() };
+            let filters = projections.iter().map(|p| context.parameter(p.weight)).collect::<Result<Vec<_>>>()?;
+            let biases: Vec<&Var> = biases.iter().copied().flatten().collect();
+            return tape.stacked_conv2d(x, &filters, &biases, params);
+        }
+        let parts = projections.iter().zip(biases);
+        let parts = parts.map(|(p, bias)| p.forward_with_bias(tape, x, Epilogue::None, *bias, context));
+        let parts = parts.collect::<Result<Vec<_>>>()?;
+        tape.concatenate(&parts.iter().collect::<Vec<_>>(), 0)
+    }
+
     /// Its name within the scope of its parent.
     pub fn name(&self) -> &str {
         &self.name

@@ -20,7 +20,8 @@ const MAP: Conv2dConfig = Conv2dConfig { inputs: 4, outputs: 6, kernel: 3, strid
 fn unit(store: &mut Parameters, activation: ActivationName, norm: bool, order: Order) -> Composite {
     let projection =
         ProjectionConfig { bias_init: Some(Init::Constant(0.1)), ..ProjectionConfig::new("conv", Map::Conv2d(MAP)) };
-    let config = UnitConfig { projection, norm: norm.then_some("bn"), activation: Some(activation), order };
+    let config =
+        UnitConfig { norm: norm.then_some("bn"), activation: Some(activation), order, ..UnitConfig::plain(projection) };
     Composite::unit(&mut Builder::new(store, 0), config).unwrap()
 }
 

@@ -1,5 +1,8 @@
-use super::{Activation, BatchNorm, Builder, Context, Parameters, Projection, ProjectionConfig, Walk, projection};
-use crate::experiment::ActivationName;
+use super::{
+    Activation, BatchNorm, Builder, Context, Neuron, Parameters, Projection, ProjectionConfig, Quadratic, Walk,
+    projection,
+};
+use crate::experiment::{ActivationName, NeuronName};
 use qgraph::{Result, Tape, Var};
 use qkernels::Activation as Epilogue;
 
@@ -17,6 +20,10 @@ pub enum Order {
 pub struct UnitConfig<'a> {
     /// The linear or convolutional layer.
     pub projection: ProjectionConfig<'a>,
+    /// What is made of projections of the input.
+    pub neuron: NeuronName,
+    /// Whether a quadratic neuron normalises each projection.
+    pub branch_norm: bool,
     /// Name of the batch normalisation within the builder's path; `None` for none.
     pub norm: Option<&'a str>,
     /// The activation; `None` for none.
@@ -28,14 +35,28 @@ pub struct UnitConfig<'a> {
 impl<'a> UnitConfig<'a> {
     /// A projection alone.
     pub fn plain(projection: ProjectionConfig<'a>) -> Self {
-        UnitConfig { projection, norm: None, activation: None, order: Order::NormFirst }
+        UnitConfig {
+            projection,
+            neuron: NeuronName::Linear,
+            branch_norm: false,
+            norm: None,
+            activation: None,
+            order: Order::NormFirst,
+        }
     }
 }
 
-/// A projection with its normalisation and activation: what networks are made of. A residual may come in before the activation.
+/// What a unit computes first.
+#[derive(Clone, Debug)]
+enum Source {
+    Projection(Projection),
+    Quadratic(Quadratic),
+}
+
+/// A projection or a quadratic neuron with its normalisation and activation: what networks are made of. A residual may come in before the activation.
 #[derive(Clone, Debug)]
 pub struct Unit {
-    projection: Projection,
+    source: Source,
     norm: Option<BatchNorm>,
     activation: Activation,
     order: Order,
@@ -47,66 +68,89 @@ impl Unit {
     /// # Errors
     /// As [`projection`].
     pub fn build(builder: &mut Builder<'_>, config: UnitConfig<'_>) -> Result<Self> {
-        let projection = projection(builder, config.projection)?;
-        let channels = projection.map().outputs();
+        let channels = config.projection.map.outputs();
+        let source = match Neuron::of(config.neuron) {
+            Some(neuron) => {
+                Source::Quadratic(Quadratic::build(builder, config.projection, neuron, config.branch_norm)?)
+            }
+            None => Source::Projection(projection(builder, config.projection)?),
+        };
         let norm = config.norm.map(|name| BatchNorm::build(builder, name, channels)).transpose()?;
         let activation = match config.activation {
             Some(name) => Activation::build(builder, &format!("{}_activation", config.projection.name), name)?,
             None => Activation::Identity,
         };
-        Ok(Unit { projection, norm, activation, order: config.order })
+        Ok(Unit { source, norm, activation, order: config.order })
     }
 
-    /// `activation(norm(projection(x)) + residual)`, or `norm(activation(projection(x) + residual))`. Activations and the residual
+    /// `activation(norm(source(x)) + residual)`, or `norm(activation(source(x) + residual))`. Activations and the residual
     /// are part of the pass of the layer before them where its kernel can do it.
     ///
     /// # Errors
     /// The input or the residual does not fit.
     pub fn forward(&self, tape: &mut Tape, x: &Var, residual: Option<&Var>, context: &Context) -> Result<Var> {
         match (&self.norm, self.order) {
-            (Some(norm), Order::NormFirst) if context.is_folded() => {
-                self.activated(tape, x, residual, Some(norm.shift(context)?), context)
-            }
-            (Some(norm), Order::NormFirst) => {
-                let y = self.projection.forward(tape, x, Epilogue::None, context)?;
-                norm.forward(tape, &y, residual, self.activation, context)
-            }
+            (Some(norm), Order::NormFirst) => match &self.source {
+                Source::Projection(projection) if context.is_folded() => {
+                    self.activated(tape, projection, x, [Some(norm.shift(context)?), residual], context)
+                }
+                source => {
+                    let y = source.forward(tape, x, context)?;
+                    norm.forward(tape, &y, residual, self.activation, context)
+                }
+            },
             (Some(norm), Order::ActivationFirst) => {
-                let y = self.activated(tape, x, residual, self.bias(context)?, context)?;
+                let y = self.without_norm(tape, x, residual, context)?;
                 norm.forward(tape, &y, None, Activation::Identity, context)
             }
-            (None, _) => self.activated(tape, x, residual, self.bias(context)?, context),
+            (None, _) => self.without_norm(tape, x, residual, context),
         }
     }
 
-    fn bias<'a>(&self, context: &'a Context) -> Result<Option<&'a Var>> {
-        self.projection.bias().map(|bias| context.parameter(bias)).transpose()
+    /// `activation(source(x) + residual)`
+    fn without_norm(&self, tape: &mut Tape, x: &Var, residual: Option<&Var>, context: &Context) -> Result<Var> {
+        match &self.source {
+            Source::Projection(projection) => {
+                let bias = projection.bias().map(|bias| context.parameter(bias)).transpose()?;
+                self.activated(tape, projection, x, [bias, residual], context)
+            }
+            Source::Quadratic(quadratic) => {
+                let y = quadratic.forward(tape, x, context)?;
+                self.finished(tape, y, residual, context)
+            }
+        }
     }
 
     /// `activation(projection(x) + residual)` with that bias.
     fn activated(
         &self,
         tape: &mut Tape,
+        projection: &Projection,
         x: &Var,
-        residual: Option<&Var>,
-        bias: Option<&Var>,
+        [bias, residual]: [Option<&Var>; 2],
         context: &Context,
     ) -> Result<Var> {
         let epilogue = self.activation.epilogue();
         if residual.is_none()
             && let Some(epilogue) = epilogue
         {
-            return self.projection.forward_with_bias(tape, x, epilogue, bias, context);
+            return projection.forward_with_bias(tape, x, epilogue, bias, context);
         }
         if let Some(epilogue) = epilogue
-            && let Some(y) = self.projection.forward_with_residual(tape, x, epilogue, [bias, residual], context)?
+            && let Some(y) = projection.forward_with_residual(tape, x, epilogue, [bias, residual], context)?
         {
             return Ok(y);
         }
-        let mut y = self.projection.forward_with_bias(tape, x, Epilogue::None, bias, context)?;
-        if let Some(residual) = residual {
-            y = tape.add(&y, residual)?;
-        }
+        let y = projection.forward_with_bias(tape, x, Epilogue::None, bias, context)?;
+        self.finished(tape, y, residual, context)
+    }
+
+    /// `activation(y + residual)`
+    fn finished(&self, tape: &mut Tape, y: Var, residual: Option<&Var>, context: &Context) -> Result<Var> {
+        let y = match residual {
+            Some(residual) => tape.add(&y, residual)?,
+            None => y,
+        };
         self.activation.forward(tape, &y, context)
     }
 
@@ -115,15 +159,13 @@ impl Unit {
     /// # Errors
     /// The parameters are those of another model.
     pub(crate) fn fold(&self, parameters: &mut Parameters) -> Result<()> {
-        match (&self.norm, self.order) {
-            (Some(norm), Order::NormFirst) => norm.fold(parameters, self.projection.weight(), self.projection.bias()),
+        match (&self.source, &self.norm, self.order) {
+            (Source::Projection(projection), Some(norm), Order::NormFirst) => {
+                norm.fold(parameters, projection.weight(), projection.bias())
+            }
+            (Source::Quadratic(quadratic), ..) => quadratic.fold(parameters),
             _ => Ok(()),
         }
-    }
-
-    /// The projection.
-    pub fn projection(&self) -> &Projection {
-        &self.projection
     }
 
     /// The normalisation.
@@ -136,8 +178,11 @@ impl Unit {
     /// # Errors
     /// The input does not fit.
     pub fn describe(&self, input: &[usize], walk: &mut Walk) -> Result<Vec<usize>> {
-        let output = self.projection.map().output(input)?;
-        let macs = self.projection.macs(&output);
+        let map = match &self.source {
+            Source::Projection(projection) => projection.map(),
+            Source::Quadratic(quadratic) => quadratic.map(),
+        };
+        let output = map.output(input)?;
         let activation = self.activation.name();
         let with = |kind: String, fused: bool| {
             if fused && !activation.is_empty() { format!("{kind}, {activation}") } else { kind }
@@ -145,12 +190,30 @@ impl Unit {
         let early = self.norm.is_none() || self.order == Order::ActivationFirst;
         let slopes = self.activation.parameters();
         let extra = |fused: bool| if fused { slopes } else { 0 };
-        let parameters = self.projection.parameters() + extra(early);
-        walk.row(self.projection.name(), with(self.projection.kind(), early), &output, parameters, macs);
+        match &self.source {
+            Source::Projection(projection) => {
+                let parameters = projection.parameters() + extra(early);
+                let macs = projection.macs(&output);
+                walk.row(projection.name(), with(projection.kind(), early), &output, parameters, macs);
+            }
+            Source::Quadratic(quadratic) => {
+                quadratic.describe(&output, walk);
+                walk.row(quadratic.name(), with("combination".into(), early), &output, extra(early), 0);
+            }
+        }
         if let Some(norm) = &self.norm {
             let parameters = norm.parameters() + extra(!early);
             walk.row(norm.name(), with("batch_norm".into(), !early), &output, parameters, 0);
         }
         Ok(output)
+    }
+}
+
+impl Source {
+    fn forward(&self, tape: &mut Tape, x: &Var, context: &Context) -> Result<Var> {
+        match self {
+            Source::Projection(projection) => projection.forward(tape, x, Epilogue::None, context),
+            Source::Quadratic(quadratic) => quadratic.forward(tape, x, context),
+        }
     }
 }
