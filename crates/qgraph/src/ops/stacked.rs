@@ -93,6 +93,10 @@ impl Op for StackedConv2d {
             (0..self.count).map(|i| Projection { w: &x[1 + i], bias: bias(i) }).collect();
         Ok(conv2d_stacked_joined(&x[0], &projections, &self.params, self.activation)?)
     }
+
+    fn multiply_adds(&self, inputs: &[Tensor], output: &Tensor) -> u64 {
+        inputs.get(1).map_or(0, |w| (output.numel() * w.numel() / w.shape()[0].max(1)) as u64)
+    }
 }
 
 impl Tape {

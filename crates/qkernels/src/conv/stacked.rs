@@ -8,8 +8,8 @@ use super::geometry::{check_float, check_same};
 use super::winograd::Ending;
 use super::{Conv2dParams, Geometry, algorithm, bias_values, conv2d, conv2d_input_grad, conv2d_weight_grad, winograd};
 use crate::elementwise::add_assign;
-use crate::{Activation, isa};
-use qtensor::{DType, Error, Result, Tensor, bf16};
+use crate::{Activation, isa, par};
+use qtensor::{DType, Element, Error, Result, Tensor, bf16};
 
 /// Filters `[O, C / groups, KH, KW]` and a bias `[O]`.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +49,31 @@ pub fn conv2d_stacked_joined(
 ) -> Result<Tensor> {
     match of_forward(x, projections, params)? {
         Some(work) => Ok(work.run(x, activation, true)?.swap_remove(0)),
-        None => Ok(Tensor::concatenate(&conv2d_stacked(x, projections, params, activation)?, 0)?.to_channels_last()),
+        None => joined(&conv2d_stacked(x, projections, params, activation)?),
     }
+}
+
+/// Channels-last images of one shape, one after the other in memory too.
+fn joined(parts: &[Tensor]) -> Result<Tensor> {
+    let Some(first) = parts.first() else { return Err(Error::argument("conv2d_stacked", "no convolutions")) };
+    let mut shape = first.shape().to_vec();
+    shape[0] *= parts.len();
+    let mut all = Tensor::empty_channels_last(&shape, first.dtype())?;
+    match first.dtype() {
+        DType::F32 => copy_parts::<f32>(parts, &mut all)?,
+        DType::BF16 => copy_parts::<bf16>(parts, &mut all)?,
+        _ => copy_parts::<f64>(parts, &mut all)?,
+    }
+    Ok(all)
+}
+
+fn copy_parts<T: Element>(parts: &[Tensor], all: &mut Tensor) -> Result<()> {
+    let length = parts[0].numel();
+    let mut places = all.memory_mut::<T>()?.chunks_mut(length.max(1)).zip(parts).collect::<Vec<_>>();
+    let copied: Vec<Result<()>> = par::map_chunks(&mut places, 1, |_, places| {
+        places.iter_mut().try_for_each(|(to, part)| part.memory::<T>().map(|from| to.copy_from_slice(from)))
+    });
+    copied.into_iter().collect()
 }
 
 /// Projections that Winograd's algorithm computes.
