@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use qzoo::experiment::{
-    ActivationName, Anneal, BackwardMode, CropMode, Dataset, Entry, Experiment, InitName, ModelName, Named, OptimName,
-    Override, Rule, ScheduleName, ScheduleUnit, Shape, pattern,
+    ActivationName, Anneal, BackwardMode, CropMode, Dataset, Entry, Experiment, InitName, ModelName, Named, NeuronName,
+    OptimName, Override, Precision, Rule, ScheduleName, ScheduleUnit, Shape, pattern,
 };
 
 fn experiments() -> Vec<PathBuf> {
@@ -95,10 +95,12 @@ fn names_lead_to_their_variants_and_back() {
 fn the_reference_is_complete() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/experiments.md");
     let reference = std::fs::read_to_string(path).unwrap();
-    let entries: [&[Entry]; 10] = [
+    let entries: [&[Entry]; 12] = [
         Dataset::ENTRIES,
         CropMode::ENTRIES,
         ModelName::ENTRIES,
+        NeuronName::ENTRIES,
+        Precision::ENTRIES,
         ActivationName::ENTRIES,
         InitName::ENTRIES,
         BackwardMode::ENTRIES,

@@ -78,6 +78,8 @@ const CASES: &[Case] = &[
     case(MLP, "name", "\"mlp\"", NO_NAME, NO_CHOICE),
     case(MLP, "widths", "[10, 20]", &["10", "\"10\"", "{}", "true"], &[]),
     case(MLP, "batch_norm", "false", NO_BOOL, &[]),
+    case(MLP, "neuron", "\"type3\"", NO_NAME, NO_CHOICE),
+    case(CNN, "branch_norm", "false", NO_BOOL, &[]),
     case(MLP, "dropout", "0.5", NO_NUMBER, NO_SHARE),
     case(MLP, "activation", "\"tanh\"", NO_NAME, NO_CHOICE),
     case(MLP, "init", "\"kaiming_normal\"", NO_NAME, NO_CHOICE),
