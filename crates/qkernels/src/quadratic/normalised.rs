@@ -156,8 +156,7 @@ pub fn combine_normalised_again(
         let (scale, shift) = (by.single(&scale), by.single(&shift));
         with_rule!(rule, |combine, PARTS| {
             let parts: [&[f32]; PARTS] = std::array::from_fn(|i| &values[i * length..(i + 1) * length]);
-            let affine: [&[f32]; 2 * PARTS] =
-                std::array::from_fn(|i| if i < PARTS { &scale[i][..] } else { &shift[i - PARTS][..] });
+            let affine: [&[f32]; 2 * PARTS] = in_turn([&scale, &shift]);
             sweep(Apply(combine), parts, affine, [y.memory_mut::<f32>()?]);
         });
         return Ok(y);
@@ -199,10 +198,7 @@ fn vector(rule: Rule, z: Tensor, dy: &Tensor, by: &ByChannel) -> Result<(Tensor,
         let values = dz.memory::<f32>()?;
         let reads: [&[f32]; PARTS + 1] =
             std::array::from_fn(|i| if i < PARTS { &values[i * length..(i + 1) * length] } else { dy });
-        let parameters: [&[f32]; 3 * PARTS] = std::array::from_fn(|i| {
-            let all = [&a, &shift, &mean][i / PARTS];
-            &all[i % PARTS][..]
-        });
+        let parameters: [&[f32]; 3 * PARTS] = in_turn([&a, &shift, &mean]);
         let sums: [Vec<f64>; 2 * PARTS] = columns(Totals(combine), reads, parameters, by.channels);
         for part in 0..PARTS {
             let inv_std = &by.inv_std[part * by.channels..];
@@ -213,13 +209,16 @@ fn vector(rule: Rule, z: Tensor, dy: &Tensor, by: &ByChannel) -> Result<(Tensor,
         let b: Vec<f64> = (0..dgamma.len()).map(|i| -scale[i] * by.inv_std[i] * dgamma[i] / count).collect();
         let d: Vec<f64> = (0..dbeta.len()).map(|i| -scale[i] * dbeta[i] / count).collect();
         let (b, d) = (by.single(&b), by.single(&d));
-        let parameters: [&[f32]; 5 * PARTS] = std::array::from_fn(|i| {
-            let all = [&a, &shift, &mean, &b, &d][i / PARTS];
-            &all[i % PARTS][..]
-        });
+        let parameters: [&[f32]; 5 * PARTS] = in_turn([&a, &shift, &mean, &b, &d]);
         sweep(Slopes(combine), [dy], parameters, parts_mut::<PARTS>(dz.memory_mut()?, length));
     });
     Ok((dz, dgamma, dbeta))
+}
+
+/// The vectors of all parts of the first kind, then those of the second, and so on.
+fn in_turn<const KINDS: usize, const ALL: usize>(kinds: [&[Vec<f32>]; KINDS]) -> [&[f32]; ALL] {
+    let mut all = kinds.into_iter().flatten();
+    std::array::from_fn(|_| all.next().map_or(&[][..], Vec::as_slice))
 }
 
 fn textbook(rule: Rule, z: &Tensor, dy: &Tensor, by: &ByChannel) -> Result<(Tensor, Vec<f64>, Vec<f64>)> {
