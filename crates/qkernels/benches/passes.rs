@@ -2,9 +2,10 @@
 
 mod common;
 
-use criterion::{Criterion, Throughput};
+use criterion::{BatchSize, Criterion, Throughput};
 use qkernels::elementwise::{UnaryOp, add_relu, unary, unary_grad};
 use qkernels::norm::{BatchNormGrad, BatchNormTrain, batch_norm_grad, batch_norm_train};
+use qkernels::quadratic::{Normalised, NormalisedGrad, Rule, combine_normalised, combine_normalised_grad};
 use qkernels::update::{SgdStep, sgd_step};
 use qkernels::{Activation, cast, isa, pool, reduce, softmax};
 use qtensor::{DType, Tensor};
@@ -51,6 +52,21 @@ fn passes(criterion: &mut Criterion) {
         residual: false,
     };
     group.bench_function("batch_norm_grad", |b| b.iter(|| batch_norm_grad(black_box(arguments.clone()))));
+    // Three projections of a quadratic layer.
+    let z = values(&[3 * 128, 16, 32, 32]);
+    let (gamma, beta) = (values(&[3, 16]), values(&[3, 16]));
+    let rule = Rule::ProductAndSum;
+    let arguments = Normalised { rule, z: &z, gamma: &gamma, beta: &beta, eps: 1e-5 };
+    group.bench_function("combine_normalised", |b| b.iter(|| combine_normalised(black_box(arguments))));
+    let out = combine_normalised(arguments).expect("shapes that fit");
+    let (mean, inv_std) = (&out.mean, &out.inv_std);
+    group.bench_function("combine_normalised_grad", |b| {
+        b.iter_batched(
+            || z.copy(),
+            |z| combine_normalised_grad(NormalisedGrad { rule, z, dy: &dy, gamma: &gamma, beta: &beta, mean, inv_std }),
+            BatchSize::LargeInput,
+        );
+    });
     let params = pool::PoolParams::new(2);
     group.bench_function("max_pool2d", |b| b.iter(|| pool::max_pool2d(black_box(&x), &params)));
     let (y, places) = pool::max_pool2d(&x, &params).expect("shapes that fit");

@@ -89,6 +89,11 @@ impl BatchNorm {
         self.mean
     }
 
+    /// Position of the shift.
+    pub(crate) fn shift_position(&self) -> usize {
+        self.shift
+    }
+
     /// The shift; once [folded](Self::fold) it is the bias of the projection in front.
     ///
     /// # Errors
@@ -97,33 +102,34 @@ impl BatchNorm {
         context.parameter(self.shift)
     }
 
+    /// What it does by its running statistics, for each channel: `x · scale + shift`, where `scale = gamma / √(var + eps)`.
+    ///
+    /// # Errors
+    /// The parameters are those of another model.
+    pub(crate) fn affine(&self, parameters: &Parameters) -> Result<[Vec<f64>; 2]> {
+        let values = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.to_vec::<f64>();
+        let of = |position: usize| values(&parameters.parameters()[position].value);
+        let (gamma, beta) = (of(self.scale)?, of(self.shift)?);
+        let [mean, var] = [0, 1].map(|offset| values(&parameters.buffers()[self.mean + offset].value));
+        let (mean, var) = (mean?, var?);
+        let scale: Vec<f64> = gamma.iter().zip(var).map(|(gamma, var)| gamma / (var + EPS).sqrt()).collect();
+        let shift = (0..self.channels).map(|c| beta[c] - mean[c] * scale[c]).collect();
+        Ok([scale, shift])
+    }
+
     /// Makes this normalisation by its running statistics part of the projection in front of it: `weight · s`, and as the shift
     /// `beta + (bias - mean) · s`, where `s = gamma / √(var + eps)` for each output.
     ///
     /// # Errors
     /// A weight that has not one row for each channel.
     pub(crate) fn fold(&self, parameters: &mut Parameters, weight: usize, bias: Option<usize>) -> Result<()> {
-        let values = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.to_vec::<f64>();
-        let of = |position: usize| values(&parameters.parameters()[position].value);
-        let (gamma, beta, bias) = (of(self.scale)?, of(self.shift)?, bias.map(of).transpose()?);
-        let [mean, var] = [0, 1].map(|offset| values(&parameters.buffers()[self.mean + offset].value));
-        let (mean, var) = (mean?, var?);
-        let scale: Vec<f64> = gamma.iter().zip(var).map(|(gamma, var)| gamma / (var + EPS).sqrt()).collect();
-        let bias = bias.unwrap_or_else(|| vec![0.0; self.channels]);
-        let shift = (0..self.channels).map(|c| (beta[c] + (bias[c] - mean[c]) * scale[c]) as f32).collect();
-        let old = &parameters.parameters()[weight].value;
-        let shape = *old.shape();
-        if shape.first() != Some(&self.channels) {
-            return Err(Error::shape("fold", format!("{} channels behind weights of shape {shape}", self.channels)));
+        let [scale, mut shift] = self.affine(parameters)?;
+        if let Some(bias) = bias {
+            let bias = parameters.parameters()[bias].value.to_vec::<f32>()?;
+            shift.iter_mut().zip(bias).zip(&scale).for_each(|((shift, b), s)| *shift += f64::from(b) * s);
         }
-        let mut rows = old.to_vec::<f32>()?;
-        let row = rows.len() / self.channels.max(1);
-        for (row, scale) in rows.chunks_mut(row.max(1)).zip(scale) {
-            row.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
-        }
-        *parameters.parameter_mut(weight) = Tensor::from_vec(shape, rows)?;
-        *parameters.parameter_mut(self.shift) = Tensor::from_vec([self.channels], shift)?;
-        Ok(())
+        parameters.scale_rows(weight, &scale)?;
+        Ok(parameters.set_values(self.shift, &shift)?)
     }
 
     /// Its name within the scope of its parent.

@@ -71,6 +71,35 @@ impl Parameters {
         &mut self.buffers[index].value
     }
 
+    /// Multiplies each row of a parameter, along its first axis, by a number.
+    ///
+    /// # Errors
+    /// Another number of rows.
+    pub(crate) fn scale_rows(&mut self, index: usize, factors: &[f64]) -> Result<()> {
+        let old = &self.parameters[index].value;
+        let shape = *old.shape();
+        if shape.first() != Some(&factors.len()) {
+            return Err(Error::shape("fold", format!("{} factors for weights of shape {shape}", factors.len())));
+        }
+        let mut rows = old.to_vec::<f32>()?;
+        let row = rows.len() / factors.len().max(1);
+        for (row, factor) in rows.chunks_mut(row.max(1)).zip(factors) {
+            row.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);
+        }
+        self.parameters[index].value = Tensor::from_vec(shape, rows)?;
+        Ok(())
+    }
+
+    /// Replaces the values of a parameter with one axis.
+    ///
+    /// # Errors
+    /// Another number of values.
+    pub(crate) fn set_values(&mut self, index: usize, values: &[f64]) -> Result<()> {
+        let shape = *self.parameters[index].value.shape();
+        self.parameters[index].value = Tensor::from_vec(shape, values.iter().map(|v| *v as f32).collect())?;
+        Ok(())
+    }
+
     /// Number of learnt values.
     pub fn count(&self) -> usize {
         self.parameters.iter().map(|p| p.value.numel()).sum()

@@ -4,6 +4,7 @@ use super::{Activation, BatchNorm, Builder, Context, Map, Parameters, Projection
 use qgraph::ops::{Combine, NormalisedCombine};
 use qgraph::{Result, Tape, Var};
 use qkernels::Activation as Epilogue;
+use qkernels::quadratic::Rule;
 
 /// The projections of a quadratic neuron, each perhaps batch-normalised, and their combination.
 ///
@@ -115,6 +116,64 @@ impl Quadratic {
             norm.fold(parameters, projection.weight(), projection.bias())?;
         }
         Ok(())
+    }
+
+    /// Makes the normalisation behind the combination part of the projections too, where it is `z1 · z2 + z3` of projections with biases: the scale goes to
+    /// the first and the third, the shift to the third.
+    ///
+    /// # Errors
+    /// The parameters are those of another model.
+    pub(crate) fn fold_outer(&self, parameters: &mut Parameters, norm: &BatchNorm) -> Result<()> {
+        let Some([first, third]) = self.ends() else { return Ok(()) };
+        let [scale, shift] = norm.affine(parameters)?;
+        for ((weight, bias), shift) in [first, third].into_iter().zip([None, Some(shift)]) {
+            parameters.scale_rows(weight, &scale)?;
+            parameters.scale_rows(bias, &scale)?;
+            if let Some(shift) = shift {
+                let old = parameters.parameters()[bias].value.to_vec::<f32>()?;
+                let sum: Vec<f64> = old.iter().zip(shift).map(|(old, shift)| f64::from(*old) + shift).collect();
+                parameters.set_values(bias, &sum)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a normalisation behind the combination can be folded.
+    pub(crate) fn takes_outer(&self) -> bool {
+        self.ends().is_some()
+    }
+
+    /// Weights and, once folded, biases of the first and the third projection of `z1 · z2 + z3`, where no other shares them.
+    fn ends(&self) -> Option<[(usize, usize); 2]> {
+        let is_apart = self.neuron.matrices() == self.neuron.projections();
+        if self.neuron.rule != Some(Rule::ProductAndSum) || !is_apart {
+            return None;
+        }
+        let end = |i: usize| {
+            let projection = &self.matrices[self.neuron.weights[i]];
+            let bias = self.norms.get(i).map(BatchNorm::shift_position).or(projection.bias())?;
+            Some((projection.weight(), bias))
+        };
+        Some([end(0)?, end(2)?])
+    }
+
+    /// `epilogue(combination + residual)` with folded weights, in one pass, where the neuron [takes](Self::takes_outer) the normalisation behind it.
+    ///
+    /// # Errors
+    /// The input or the residual does not fit.
+    pub(crate) fn forward_folded(
+        &self,
+        tape: &mut Tape,
+        x: &Var,
+        residual: Option<&Var>,
+        activation: Epilogue,
+        context: &Context,
+    ) -> Result<Var> {
+        tape.scope(&self.name, |tape| {
+            let z = self.projections(tape, x, context)?;
+            let inputs: Vec<&Var> = std::iter::once(&z).chain(residual).collect();
+            tape.apply(Combine { rule: Rule::ProductAndSum, activation }, &inputs)
+        })
     }
 
     /// Whether [`fold`](Self::fold) can: shared weights have one scale for each use.

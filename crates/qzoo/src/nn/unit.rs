@@ -94,6 +94,11 @@ impl Unit {
                 Source::Projection(projection) if context.is_folded() => {
                     self.activated(tape, projection, x, [Some(norm.shift(context)?), residual], context)
                 }
+                Source::Quadratic(quadratic) if context.is_folded() && quadratic.takes_outer() => {
+                    let epilogue = self.activation.epilogue();
+                    let y = quadratic.forward_folded(tape, x, residual, epilogue.unwrap_or_default(), context)?;
+                    if epilogue.is_some() { Ok(y) } else { self.activation.forward(tape, &y, context) }
+                }
                 source => {
                     let y = source.forward(tape, x, context)?;
                     norm.forward(tape, &y, residual, self.activation, context)
@@ -163,7 +168,13 @@ impl Unit {
             (Source::Projection(projection), Some(norm), Order::NormFirst) => {
                 norm.fold(parameters, projection.weight(), projection.bias())
             }
-            (Source::Quadratic(quadratic), ..) => quadratic.fold(parameters),
+            (Source::Quadratic(quadratic), norm, order) => {
+                quadratic.fold(parameters)?;
+                match norm {
+                    Some(norm) if order == Order::NormFirst => quadratic.fold_outer(parameters, norm),
+                    _ => Ok(()),
+                }
+            }
             _ => Ok(()),
         }
     }
