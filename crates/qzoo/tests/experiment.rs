@@ -93,7 +93,7 @@ fn a_key_of_another_model() {
     | ^^^^^^ only to mlp
 x.toml:7:1: \"batch_norm\" does not apply to the model resnet20
   7 | batch_norm = true
-    | ^^^^^^^^^^ only to mlp, vgg11, vgg13, vgg16, vgg19"
+    | ^^^^^^^^^^ only to mlp, vgg7, vgg11, vgg13, vgg16, vgg19"
     );
 }
 
