@@ -7,6 +7,8 @@ use qtensor::{Error, Result, Tensor};
 pub struct Metrics {
     classes: usize,
     loss: f64,
+    /// Samples without a loss, because their logits are not finite.
+    overflowed: u64,
     top5: u64,
     /// Row = true class, column = predicted class.
     confusion: Vec<u64>,
@@ -15,10 +17,11 @@ pub struct Metrics {
 impl Metrics {
     /// Nothing counted yet, for that many classes.
     pub fn new(classes: usize) -> Self {
-        Metrics { classes, loss: 0.0, top5: 0, confusion: vec![0; classes * classes] }
+        Metrics { classes, loss: 0.0, overflowed: 0, top5: 0, confusion: vec![0; classes * classes] }
     }
 
-    /// Counts a batch: logits `[N, classes]` in f32, labels `[N]` in i64, and the mean loss over the batch.
+    /// Counts a batch: logits `[N, classes]` in f32, labels `[N]` in i64, and the mean loss over the batch, the cross-entropy. Where that is not finite, samples whose
+    /// own loss is finite count by it, and the others are [`overflowed`](Self::overflowed): one extreme image should not hide what a network makes of the rest.
     ///
     /// The prediction is the first of the largest logits. A logit that is not a number ranks above every number, so a broken model
     /// never scores by it.
@@ -39,10 +42,18 @@ impl Metrics {
         }
         for (row, label) in rows.zip(labels) {
             let label = *label as usize;
+            if !mean_loss.is_finite() {
+                match cross_entropy(row, label) {
+                    loss if loss.is_finite() => self.loss += loss,
+                    _ => self.overflowed += 1,
+                }
+            }
             self.confusion[label * self.classes + predicted(row)] += 1;
             self.top5 += u64::from(rank(row, label) < 5);
         }
-        self.loss += mean_loss * count as f64;
+        if mean_loss.is_finite() {
+            self.loss += mean_loss * count as f64;
+        }
         Ok(())
     }
 
@@ -55,6 +66,7 @@ impl Metrics {
             return Err(Error::argument("metrics", format!("{} classes and {} classes", self.classes, other.classes)));
         }
         self.loss += other.loss;
+        self.overflowed += other.overflowed;
         self.top5 += other.top5;
         self.confusion.iter_mut().zip(&other.confusion).for_each(|(a, b)| *a += b);
         Ok(())
@@ -65,9 +77,14 @@ impl Metrics {
         self.confusion.iter().sum()
     }
 
-    /// Mean loss over the samples; 0 where there are none.
+    /// Mean loss over the samples that have one; 0 where there are no samples, NaN where none of them has a loss.
     pub fn loss(&self) -> f64 {
-        self.share(self.loss)
+        if self.count() == 0 { 0.0 } else { self.loss / (self.count() - self.overflowed) as f64 }
+    }
+
+    /// Samples whose logits are not finite, so that they have no loss.
+    pub fn overflowed(&self) -> u64 {
+        self.overflowed
     }
 
     /// Samples whose prediction is right.
@@ -106,6 +123,13 @@ impl Metrics {
             count => sum / count as f64,
         }
     }
+}
+
+/// `ln Σ exp(logits) - logits[label]`
+fn cross_entropy(logits: &[f32], label: usize) -> f64 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|x| f64::from(x - largest).exp()).sum();
+    sum.ln() - f64::from(logits[label] - largest)
 }
 
 /// Place of the first of the largest values; of the first value that is not a number, if any.
@@ -166,6 +190,24 @@ mod tests {
         let nan = f32::NAN;
         let metrics = counted(&[nan, nan, nan, 0.0, nan, 1.0], &[2, 2], 3);
         assert_eq!((metrics.correct(), metrics.confusion()[2]), (0, &[1, 1, 0][..]));
+    }
+
+    #[test]
+    fn an_overflow_leaves_the_loss_of_the_others() {
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        let mut metrics = Metrics::new(2);
+        let logits = Tensor::from_slice([4, 2], &[0.0, 0.0, inf, 1.0, nan, 0.0, 3.0, 3.0]).unwrap();
+        metrics.add(&logits, &Tensor::from_slice([4], &[0i64, 1, 1, 1]).unwrap(), f64::NAN).unwrap();
+        assert_eq!((metrics.count(), metrics.overflowed(), metrics.correct()), (4, 2, 1));
+        assert!((metrics.loss() - 2f64.ln()).abs() < 1e-12, "two classes alike");
+        let mut lost = Metrics::new(2);
+        lost.add(
+            &Tensor::from_slice([1, 2], &[nan, nan]).unwrap(),
+            &Tensor::from_slice([1], &[0i64]).unwrap(),
+            f64::NAN,
+        )
+        .unwrap();
+        assert!(lost.loss().is_nan(), "nothing is left to take the mean of");
     }
 
     #[test]

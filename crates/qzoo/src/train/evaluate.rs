@@ -49,9 +49,16 @@ impl Trainer {
             ("validation", Some(validation)) => validation,
             _ => &self.feed.test,
         };
-        evaluate(&network, feed, |_, done, total| {
+        let metrics = evaluate(&network, feed, |_, done, total| {
             recorder.tell(&Event::Evaluating { split, done, total });
             Ok(done == total || self.must_stop(recorder).is_none())
-        })
+        })?;
+        if let Some(metrics) = metrics.as_ref().filter(|metrics| metrics.overflowed() > 0) {
+            let (overflowed, count) = (metrics.overflowed(), metrics.count());
+            recorder.warn(&format!(
+                "the logits of {overflowed} of {count} {split} images are not finite: they count as wrong, and the loss is the mean over the others"
+            ))?;
+        }
+        Ok(metrics)
     }
 }
