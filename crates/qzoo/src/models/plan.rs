@@ -49,14 +49,16 @@ impl Plan<'_> {
 
     /// Builds a convolution, its normalisation and its activation.
     pub(super) fn conv(&self, builder: &mut Builder<'_>, unit: ConvUnit<'_>) -> Result<Composite> {
+        let neuron = if unit.quadratic { self.config.neuron } else { NeuronName::Linear };
+        // As QuadraLib draws them: larger weights, which the normalisation of each projection hides, learn more slowly.
+        let init = if neuron == NeuronName::Linear { unit.init } else { Init::LAYER_DEFAULT };
         let projection = ProjectionConfig {
             bias: unit.bias,
-            weight_init: unit.init,
+            weight_init: init,
             bias_init: Some(Init::Constant(0.0)),
             ..ProjectionConfig::new(unit.conv, Map::Conv2d(unit.map))
         };
         let activation = unit.activated.then_some(self.config.activation);
-        let neuron = if unit.quadratic { self.config.neuron } else { NeuronName::Linear };
         let branch_norm = self.config.branch_norm;
         let order = Order::NormFirst;
         Composite::unit(builder, UnitConfig { projection, neuron, branch_norm, norm: unit.norm, activation, order })
