@@ -25,6 +25,11 @@ pub(crate) fn bytes(value: u64) -> String {
     if unit == 0 { format!("{value} B") } else { format!("{size:.*} {}", if size < 10.0 { 2 } else { 1 }, units[unit]) }
 }
 
+/// A loss: with four decimals, or as a power of ten where a few extreme samples make it huge.
+pub(crate) fn loss(value: f64) -> String {
+    if value.abs() < 1e4 { format!("{value:.4}") } else { format!("{value:.1e}") }
+}
+
 /// A fraction in percent with two decimals.
 pub(crate) fn percent(value: f64) -> String {
     format!("{:.2} %", value * 100.0)
@@ -61,6 +66,7 @@ mod tests {
 
     #[test]
     fn numbers() {
+        assert_eq!([loss(0.5), loss(9999.0), loss(1.25e30)], ["0.5000", "9999.0000", "1.2e30"]);
         assert_eq!(count(1_234_567).replace('\u{202f}', " "), "1 234 567");
         assert_eq!(
             (count(999), bytes(1023), bytes(1536), bytes(20 << 20)),

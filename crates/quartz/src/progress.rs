@@ -1,6 +1,6 @@
 //! What a person sees of a run: a bar on a terminal, a line every so often elsewhere. All of it goes to stderr.
 
-use crate::format::{bytes, count, percent, seconds};
+use crate::format::{bytes, count, loss, percent, seconds};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use qzoo::train::{Event, Observer, Started, StepEvent};
 use std::io::IsTerminal;
@@ -99,11 +99,11 @@ impl Observer for Progress {
                 let e = &line.record;
                 self.last_line = Instant::now();
                 self.say(&format!(
-                    "epoch {:>3}  training loss {:.4}  accuracy {}  test loss {:.4}  accuracy {}{}",
+                    "epoch {:>3}  training loss {}  accuracy {}  test loss {}  accuracy {}{}",
                     e.epoch,
-                    e.train_loss,
+                    loss(e.train_loss),
                     percent(e.train_top1),
-                    e.test_loss,
+                    loss(e.test_loss),
                     percent(e.test_top1),
                     if *best { "  best so far" } else { "" }
                 ));

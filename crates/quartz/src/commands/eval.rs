@@ -3,7 +3,7 @@
 use crate::args::Eval;
 use crate::commands::signals;
 use crate::failure::Failure;
-use crate::format::{count, percent};
+use crate::format::{count, loss, percent};
 use crate::progress::Progress;
 use qzoo::train::{EvaluateOptions, Evaluator};
 use serde_json::json;
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &Eval) -> Result<(), Failure> {
         println!("{result}");
     } else {
         println!("{}", evaluator.path().display());
-        println!("top-1 {}  top-5 {}  loss {:.4}", percent(report.top1), percent(report.top5), report.loss);
+        println!("top-1 {}  top-5 {}  loss {}", percent(report.top1), percent(report.top5), loss(report.loss));
         println!("{} images, {} images/s", count(report.images), count(evaluation.images_per_s.round() as u64));
         for class in &report.classes {
             let share = class.recall.map_or_else(|| "–".into(), percent);

@@ -3,7 +3,7 @@
 use super::ImageSource;
 use super::html::{bar, escape, figure, table};
 use super::plots::{Labels, Series, confusion, curves};
-use crate::format::{bytes, count, percent, rate, seconds, share_of_peak};
+use crate::format::{bytes, count, loss, percent, rate, seconds, share_of_peak};
 use base64::Engine as _;
 use qzoo::run::{Environment, EvaluationReport, Metrics, Profile, RunResult};
 
@@ -22,7 +22,7 @@ pub(super) fn tiles(result: Option<&RunResult>, metrics: &Metrics, evaluation: O
     }
     if let Some(evaluation) = evaluation {
         tiles.push(("top-5 accuracy", percent(evaluation.top5)));
-        tiles.push(("test loss", format!("{:.4}", evaluation.loss)));
+        tiles.push(("test loss", loss(evaluation.loss)));
     }
     tiles.push(("epochs", count(metrics.epochs.len() as u64)));
     if let Some(result) = result {
@@ -35,6 +35,9 @@ pub(super) fn tiles(result: Option<&RunResult>, metrics: &Metrics, evaluation: O
     };
     format!("<div class=\"tiles\">{}</div>\n", tiles.iter().map(tile).collect::<String>())
 }
+
+/// Times the highest training loss beyond which a test loss is left out of the chart.
+const OFF_THE_CHART: f64 = 10.0;
 
 pub(super) fn charts(metrics: &Metrics) -> String {
     let first = metrics.epochs.first();
@@ -51,11 +54,15 @@ pub(super) fn charts(metrics: &Metrics) -> String {
         faint,
     };
     let x = if steps_per_epoch > 0.0 { "epoch" } else { "step" };
+    // A mean that a few extreme images dominate would flatten everything else.
+    let highest = metrics.epochs.iter().fold(0.0f64, |most, e| most.max(e.record.train_loss));
+    let test_loss =
+        |e: &qzoo::checkpoint::EpochRecord| Some(e.test_loss).filter(|loss| *loss <= OFF_THE_CHART * highest);
     let charts = [
         (
             "Loss: mean of the training epoch, and on the test images",
             curves(
-                &[by_epoch("training", &|e| Some(e.train_loss)), by_epoch("test", &|e| Some(e.test_loss))],
+                &[by_epoch("training", &|e| Some(e.train_loss)), by_epoch("test", &test_loss)],
                 &Labels { x, y: "loss", percent: false },
             ),
         ),
@@ -185,9 +192,9 @@ pub(super) fn epochs(metrics: &Metrics) -> String {
             let e = &line.record;
             vec![
                 e.epoch.to_string(),
-                format!("{:.4}", e.train_loss),
+                loss(e.train_loss),
                 percent(e.train_top1),
-                format!("{:.4}", e.test_loss),
+                loss(e.test_loss),
                 percent(e.test_top1),
                 format!("{:.0}", line.images_per_s),
             ]
