@@ -134,7 +134,7 @@ impl Tape {
     /// The convolution of `x` `[N, C, H, W]` with `w` `[O, C / groups, kh, kw]`, plus `bias` `[O]`: see [`Conv2d`].
     ///
     /// # Errors
-    /// Shapes that do not fit each other and `params`, types that differ or are neither f32 nor f64.
+    /// Shapes that do not fit each other and `params`, types that do not fit or are none of f32, bf16 (with f32 filters and bias) and f64.
     pub fn conv2d(&mut self, x: &Var, w: &Var, bias: Option<&Var>, params: Conv2dParams) -> Result<Var> {
         self.conv2d_with(Conv2d { params, activation: Activation::None }, x, w, bias)
     }

@@ -134,7 +134,7 @@ impl Tape {
     /// `x wᵀ + bias` for `x` `[N, in]`, `w` `[out, in]` and `bias` `[out]`: see [`Linear`].
     ///
     /// # Errors
-    /// Shapes that do not fit, types that differ or are neither f32 nor f64.
+    /// Shapes that do not fit, types that do not fit or are none of f32, bf16 (with f32 weights and bias) and f64.
     pub fn linear(&mut self, x: &Var, w: &Var, bias: Option<&Var>) -> Result<Var> {
         self.linear_with(Linear::default(), x, w, bias)
     }

@@ -1,7 +1,7 @@
 //! The primitives, one file a family. Each is a method of [`Tape`](crate::Tape), and a public type, so that it can be looked at,
 //! wrapped or applied with [`Tape::apply`](crate::Tape::apply).
 //!
-//! An op says in its documentation what it keeps for its backward pass. f32 and f64 work everywhere.
+//! An op says in its documentation what it keeps for its backward pass. f32 and f64 work everywhere; [`Op::on_half`](crate::Op::on_half) says what an op makes of bf16.
 
 mod binary;
 mod conv;

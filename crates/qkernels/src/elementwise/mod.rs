@@ -150,7 +150,7 @@ pub fn unary_assign(op: UnaryOp, x: &mut Tensor) -> Result<()> {
 /// `f'(x) · dy`, where `saved` is the input or the output of [`unary`] as [`UnaryOp::saves`] says (where that is [`Saves::Nothing`], pass `dy`).
 ///
 /// # Errors
-/// Shapes or types differ, or the type is neither f32 nor f64.
+/// Shapes or types differ, or the type is none of f32, bf16 and f64.
 pub fn unary_grad(op: UnaryOp, saved: &Tensor, dy: &Tensor) -> Result<Tensor> {
     same_stored("unary_grad", saved, dy)?;
     if dy.dtype() == DType::BF16 {

@@ -130,7 +130,7 @@ impl Windows {
 /// the first in row-major order wins, but NaN wins over all and the last NaN over the others; the border never wins.
 ///
 /// # Errors
-/// See [`Windows::new`]; a type other than f32 and f64.
+/// See [`Windows::new`]; a type other than f32, bf16 and f64.
 pub fn max_pool2d(x: &Tensor, params: &PoolParams) -> Result<(Tensor, Tensor)> {
     let windows = Windows::new("max_pool2d", x.shape(), params)?;
     let shape = windows.output_shape();
@@ -154,7 +154,7 @@ fn max_pool2d_of<T: Stored>(x: &Tensor, windows: &Windows) -> Result<(Tensor, Te
 /// Gradient of [`max_pool2d`] with respect to its input of shape `x_shape`, from the places that it returned.
 ///
 /// # Errors
-/// Shapes that do not fit, places outside the plane, or a type other than f32 and f64.
+/// Shapes that do not fit, places outside the plane, or a type other than f32, bf16 and f64.
 pub fn max_pool2d_grad(dy: &Tensor, places: &Tensor, x_shape: &[usize]) -> Result<Tensor> {
     const OP: &str = "max_pool2d_grad";
     let [images, channels, height, width] = image_shape(OP, x_shape)?;

@@ -50,7 +50,7 @@ impl Plan<'_> {
     /// Builds a convolution, its normalisation and its activation.
     pub(super) fn conv(&self, builder: &mut Builder<'_>, unit: ConvUnit<'_>) -> Result<Composite> {
         let neuron = if unit.quadratic { self.config.neuron } else { NeuronName::Linear };
-        // As QuadraLib draws them: larger weights, which the normalisation of each projection hides, learn more slowly.
+        // As QuadraLib's residual networks draw them: larger weights, which the normalisation of each projection hides, learn more slowly.
         let init = if neuron == NeuronName::Linear { unit.init } else { Init::LAYER_DEFAULT };
         let projection = ProjectionConfig {
             bias: unit.bias,
