@@ -126,6 +126,11 @@ unsafe impl Isa for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
     #[inline(always)]
+    fn prefetch_far(self, at: *const f32) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+    #[inline(always)]
     fn scale_by_power_of_two(self, a: __m256, n: __m256) -> __m256 {
         // SAFETY: the token.
         unsafe {

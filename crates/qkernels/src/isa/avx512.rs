@@ -110,6 +110,11 @@ macro_rules! avx512 {
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
             }
             #[inline(always)]
+            fn prefetch_far(self, at: *const f32) {
+                // SAFETY: a prefetch of any address is harmless.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+            }
+            #[inline(always)]
             fn scale_by_power_of_two(self, a: __m512, n: __m512) -> __m512 {
                 // SAFETY: the token.
                 unsafe { _mm512_scalef_ps(a, n) }

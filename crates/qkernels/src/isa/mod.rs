@@ -231,6 +231,9 @@ pub unsafe trait Isa: Outline + Copy + Send + Sync + 'static {
     /// Asks for the cache line at `at`, which may be any address, to be brought into the nearest cache.
     #[inline(always)]
     fn prefetch(self, _at: *const f32) {}
+    /// As [`prefetch`](Isa::prefetch), to the second-level cache: for more than the nearest can hold.
+    #[inline(always)]
+    fn prefetch_far(self, _at: *const f32) {}
 
     /// All lanes 0.
     #[inline(always)]

@@ -4,6 +4,7 @@
 //!
 //! Several correlations of equal sizes may share the work: `targets` of one source share its transform, and `sources` of one target share the way back.
 
+use super::ahead::{Ahead, Rows};
 use super::filters::{Filters, Packed, Panel, Size};
 use super::multiply::Multiply;
 use super::patches::{Of, Patches, Sum};
@@ -146,6 +147,7 @@ impl<T: Stored, F: Form> Kernel for Task<'_, T, F> {
                 sum: Sum::Channels,
             });
         }
+        let mut ahead = self.ahead();
         for panels in self.panels.chunks(self.group) {
             let width = width(panels);
             let products_step = point_step(count, width);
@@ -161,6 +163,7 @@ impl<T: Stored, F: Form> Kernel for Task<'_, T, F> {
                 products: products.as_mut_ptr(),
                 width,
                 products_step,
+                ahead: std::mem::take(&mut ahead),
             });
             isa.outline(Outputs {
                 work,
@@ -173,6 +176,32 @@ impl<T: Stored, F: Form> Kernel for Task<'_, T, F> {
                 outs: self.outs,
             });
         }
+    }
+}
+
+impl<T: Stored, F: Form> Task<'_, T, F> {
+    /// What is needed after the products: the places of the outputs, and the sources of the next tiles, with which the same thread mostly goes on.
+    fn ahead(&self) -> Ahead {
+        let work = self.work;
+        let mut ahead = Ahead::default();
+        if !Ahead::has_room(self.packed.buffer.numel()) {
+            return ahead;
+        }
+        if self.panels.len() <= self.group {
+            let [height, width] = work.output;
+            let row = width * work.channels;
+            for out in self.outs {
+                // SAFETY: only an address.
+                let start = unsafe { out.at(0) }.cast_const();
+                let rows = Rows { start, steps: [height * row, row], height, first: 0, length: F::TILE };
+                ahead.add(rows, self.tiles, self.range.clone(), F::TILE);
+            }
+        }
+        let next = self.range.end..(self.range.end + self.range.len()).min(self.tiles.count);
+        for images in &work.sources {
+            ahead.add(images.rows(work.source[0], work.origin[0], PATCH), self.tiles, next.clone(), F::TILE);
+        }
+        ahead
     }
 }
 
@@ -189,6 +218,7 @@ struct Products<'a, T> {
     products: *mut f32,
     width: usize,
     products_step: usize,
+    ahead: Ahead,
 }
 
 impl<T: Stored> Kernel for Products<'_, T> {
@@ -198,6 +228,7 @@ impl<T: Stored> Kernel for Products<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         for point in 0..POINTS {
+            self.ahead.fetch(isa, point, POINTS);
             let mut lane = 0;
             for panel in self.panels {
                 let multiply = Multiply {

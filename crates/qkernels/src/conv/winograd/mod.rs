@@ -5,6 +5,7 @@
 //! The images are cut into tiles whose inputs, 6×6 pixels, overlap. Each tile's channels are transformed to 36 points, at which the convolution is a product of channels
 //! by filters, as a matrix product over many tiles; the products are transformed back to the outputs of the tile.
 
+mod ahead;
 mod correlate;
 mod filters;
 mod multiply;

@@ -2,9 +2,10 @@
 //!
 //! Channels and filters are cut into blocks whose sums stay near the cache, the tiles into a fixed number of parts, whose sums are added in order.
 
+use super::ahead::Ahead;
 use super::outer::Outer;
 use super::patches::{Of, Patches, Sum};
-use super::tiling::{GradBlocks, Tiles, point_step};
+use super::tiling::{GradBlocks, Segment, Tiles, point_step};
 use super::transform::{Form, PATCH, POINTS, both_axes, filter_grad, unrolled};
 use crate::conv::stage::{Images, Scratch};
 use crate::isa::{Isa, IsaId, Kernel, Stored, dispatch_on};
@@ -142,7 +143,9 @@ impl<T: Stored, F: Form> Kernel for Part<'_, T, F> {
                 });
                 lane += segment.width(I::LANES);
             }
+            let next = range.end..(range.end + blocks.tiles).min(self.range.end);
             isa.outline(Products::<T> {
+                ahead: self.ahead(next, &channels, segments),
                 of: PhantomData,
                 inputs,
                 grads,
@@ -163,8 +166,28 @@ impl<T: Stored, F: Form> Kernel for Part<'_, T, F> {
     }
 }
 
+impl<T: Stored, F: Form> Part<'_, T, F> {
+    /// The inputs and the gradients of the next tiles, where the block has all of their channels.
+    fn ahead(&self, next: Range<usize>, channels: &Range<usize>, segments: &[Segment]) -> Ahead {
+        let work = self.work;
+        let mut ahead = Ahead::default();
+        if !Ahead::has_room(POINTS * self.step) {
+            return ahead;
+        }
+        if channels.len() == work.channels {
+            ahead.add(work.source.rows(work.input[0], work.origin[0], PATCH), self.tiles, next.clone(), F::TILE);
+        }
+        for segment in segments.iter().filter(|s| s.filters.len() == work.filters) {
+            let grads = work.grads[segment.target].rows(work.output[0], 0, F::TILE);
+            ahead.add(grads, self.tiles, next.clone(), F::TILE);
+        }
+        ahead
+    }
+}
+
 /// The products of a block of tiles at all points.
 struct Products<'a, T> {
+    ahead: Ahead,
     of: PhantomData<T>,
     inputs: &'a [f32],
     grads: &'a [f32],
@@ -180,6 +203,7 @@ impl<T: Stored> Kernel for Products<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         for point in 0..POINTS {
+            self.ahead.fetch(isa, point, POINTS);
             let outer = Outer {
                 a: self.inputs[point * self.steps[0]..].as_ptr(),
                 b: self.grads[point * self.steps[1]..].as_ptr(),
