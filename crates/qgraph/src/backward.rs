@@ -113,8 +113,9 @@ impl Tape {
         let Node::Op(OpNode { rule: Rule::Vjp(rule), saved, scope, .. }) = &self.nodes[entry] else {
             return Err(Error::argument("backward", "a leaf is not computed again"));
         };
+        let saved = saved.restored(|entry| self.restored(entry))?;
         let start = self.settings.profile.as_ref().map(|_| Instant::now());
-        let output = rule.restore(saved).map_err(|e| e.at(rule.name(), scope, Pass::Recompute))?;
+        let output = rule.restore(&saved).map_err(|e| e.at(rule.name(), scope, Pass::Recompute))?;
         if let (Some(profile), Some(start)) = (&self.settings.profile, start) {
             let bytes = saved.iter().chain([&output]).map(bytes).sum();
             let cost = PassCost { calls: 1, time: start.elapsed(), bytes, ..PassCost::default() };

@@ -63,7 +63,7 @@ pub trait Vjp: Debug + Send + Sync {
         self.vjp(saved, crate::accumulate::total(dy, also)?, needs)
     }
 
-    /// Whether [`restore`](Self::restore) can compute the output again in one cheap pass, for a call with so many inputs. An op that needs the output in
+    /// Whether [`restore`](Self::restore) can compute the output again, in one cheap pass or because it was asked to, for a call with so many inputs. An op that needs the output in
     /// its own backward pass, and keeps it by [`Saved::keep_input`], then keeps nothing.
     fn restores(&self, inputs: usize) -> bool {
         let _ = inputs;

@@ -11,7 +11,7 @@ pub struct Saved {
     shapes: VecDeque<Shape>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Kept {
     Tensor(Tensor),
     /// The output of this entry of the tape, which is computed again when it is needed.
@@ -24,8 +24,7 @@ impl Saved {
         self.kept.push_back(Kept::Tensor(tensor.clone()));
     }
 
-    /// Keeps an input; or nothing, where the op that computed it can do so again before the rule runs. For inputs that only the backward pass needs:
-    /// a rule that [restores](crate::Vjp::restores) its output must keep what it restores it from by [`keep`](Self::keep).
+    /// Keeps an input; or nothing, where the op that computed it can do so again before the rule runs.
     pub fn keep_input(&mut self, record: &Record<'_>, index: usize) {
         match record.restorable.get(index) {
             Some(Some(entry)) => self.kept.push_back(Kept::Output(*entry)),
@@ -60,6 +59,15 @@ impl Saved {
             }
         }
         Ok(())
+    }
+
+    /// Handles on all tensors, those that were not kept computed from the entries of the tape that gave them.
+    pub(crate) fn restored(&self, mut output: impl FnMut(usize) -> Result<Tensor>) -> Result<Saved> {
+        let kept = self.kept.iter().map(|kept| match kept {
+            Kept::Tensor(tensor) => Ok(Kept::Tensor(tensor.clone())),
+            Kept::Output(entry) => output(*entry).map(Kept::Tensor),
+        });
+        Ok(Saved { kept: kept.collect::<Result<_>>()?, shapes: self.shapes.clone() })
     }
 
     /// The next tensor where `wanted`, the counterpart of [`keep_if`](Self::keep_if).

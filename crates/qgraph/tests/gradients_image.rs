@@ -3,9 +3,8 @@
 mod common;
 
 use common::{check, distinct, normal, positive};
-use qgraph::kernels::quadratic::Rule;
-use qgraph::ops::{BatchNorm, BatchNormInference, Combine, Conv2d, NormalisedCombine, StackedConv2d};
-use qgraph::{Activation, Conv2dParams, PoolParams, Tape, Tensor, Var};
+use qgraph::ops::{BatchNorm, BatchNormInference, Conv2d};
+use qgraph::{Activation, Conv2dParams, PoolParams, Tape, Tensor};
 
 #[test]
 fn convolutions() {
@@ -41,59 +40,6 @@ fn convolutions_with_a_residual() {
         let op = Conv2d { params, activation };
         check(&inputs[..3], |tape, x| tape.conv2d_add(op, &x[0], &x[1], None, &x[2]));
         check(&inputs, |tape, x| tape.conv2d_add(op, &x[0], &x[1], Some(&x[3]), &x[2]));
-    }
-}
-
-#[test]
-fn stacked_convolutions() {
-    let inputs = [
-        normal(&[2, 3, 5, 4], 1),
-        normal(&[4, 3, 3, 3], 2),
-        normal(&[4, 3, 3, 3], 3),
-        normal(&[4, 3, 3, 3], 4),
-        normal(&[4], 5),
-        normal(&[4], 6),
-        normal(&[4], 7),
-    ];
-    for params in [
-        Conv2dParams { padding: [1, 1], ..Conv2dParams::default() },
-        Conv2dParams { stride: [2, 1], ..Conv2dParams::default() },
-    ] {
-        check(&inputs[..4], |tape, x| tape.stacked_conv2d(&x[0], &[&x[1], &x[2], &x[3]], &[], params));
-        check(&inputs[..2], |tape, x| tape.stacked_conv2d(&x[0], &[&x[1], &x[1]], &[], params));
-        for activation in [Activation::None, Activation::Relu] {
-            let op = StackedConv2d { params, activation, count: 3, bias: true };
-            check(&inputs, |tape, x| tape.apply(op, &x.iter().collect::<Vec<_>>()));
-        }
-    }
-}
-
-/// f32 of a width that Winograd's algorithm takes: the stack and its gradients are what single convolutions give.
-#[test]
-fn a_stack_agrees_with_single_convolutions() {
-    let f32s = |shape: &[usize], seed| normal(shape, seed).to_dtype(qgraph::DType::F32).unwrap();
-    let (x, w) = (f32s(&[2, 16, 9, 8], 1), [f32s(&[24, 16, 3, 3], 2), f32s(&[24, 16, 3, 3], 3)]);
-    let params = Conv2dParams { padding: [1, 1], ..Conv2dParams::default() };
-    let run = |is_stacked: bool| {
-        let mut tape = Tape::new();
-        let leaves = [tape.leaf(x.clone()), tape.leaf(w[0].clone()), tape.leaf(w[1].clone())];
-        let [x, a, b] = &leaves;
-        let (ya, yb) = if is_stacked {
-            let y = tape.stacked_conv2d(x, &[a, b], &[], params).unwrap();
-            (tape.slice(&y, 0, 0..2).unwrap(), tape.slice(&y, 0, 2..4).unwrap())
-        } else {
-            (tape.conv2d(x, a, None, params).unwrap(), tape.conv2d(x, b, None, params).unwrap())
-        };
-        let product = tape.mul(&ya, &yb).unwrap();
-        let loss = tape.sum(&product, &[0, 1, 2, 3], false).unwrap();
-        let mut gradients = tape.backward(&loss).unwrap();
-        leaves.map(|leaf| gradients.take(&leaf).unwrap().to_vec::<f32>().unwrap())
-    };
-    for (stacked, single) in run(true).iter().zip(&run(false)) {
-        let largest = single.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-        for (a, b) in stacked.iter().zip(single) {
-            assert!((a - b).abs() <= 1e-5 * largest, "{a} {b}");
-        }
     }
 }
 
@@ -188,61 +134,4 @@ fn bad_arguments_are_errors() {
     let op = BatchNormInference { eps: 1e-3, activation: Activation::None };
     let y = tape.apply(op, &[&x, &v, &v, &v, &v]).unwrap();
     assert!(tape.backward_from(&y, normal(&[2, 3, 4, 4], 5)).is_err());
-}
-
-#[test]
-fn combinations_of_projections() {
-    for rule in Rule::ALL.iter().copied() {
-        for shape in [&[2, 3, 2, 3][..], &[4, 3]] {
-            let mut joined = shape.to_vec();
-            joined[0] *= rule.parts();
-            let inputs = [normal(&joined, 1), normal(shape, 2)];
-            check(&inputs[..1], |tape, x| tape.combine(rule, &x[0]));
-            let op = Combine { rule, activation: Activation::LeakyRelu(0.1) };
-            check(&inputs, |tape, x| tape.apply(op, &[&x[0], &x[1]]));
-            let mut inputs = vec![normal(&joined, 3)];
-            inputs.extend((0..2 * rule.parts() as u64).map(|i| normal(&[3], 4 + i)));
-            let normalised = NormalisedCombine { rule, eps: 1e-3, keys: Vec::new() };
-            check(&inputs, |tape, x| {
-                let parameters: Vec<&Var> = x[1..].iter().collect();
-                let (scales, shifts) = parameters.split_at(rule.parts());
-                tape.normalised_combine(normalised.clone(), &x[0], scales, shifts)
-            });
-        }
-    }
-}
-
-/// One op for what three normalisations, a product and a sum do: the same result, gradients and effects.
-#[test]
-fn a_normalised_combination_is_what_its_parts_are() {
-    let shape = [3, 4, 3, 2];
-    let z = normal(&[9, 4, 3, 2], 1);
-    let parameters: Vec<Tensor> = (0..6).map(|i| normal(&[4], 2 + i)).collect();
-    let run = |fused: bool| {
-        let mut tape = Tape::new();
-        let (x, p): (Var, Vec<Var>) = (tape.leaf(z.clone()), parameters.iter().map(|p| tape.leaf(p.clone())).collect());
-        let y = if fused {
-            let op = NormalisedCombine { rule: Rule::ProductAndSum, eps: 1e-3, keys: vec![0, 1, 2] };
-            tape.normalised_combine(op, &x, &[&p[0], &p[1], &p[2]], &[&p[3], &p[4], &p[5]]).unwrap()
-        } else {
-            let mut part = |i: usize| {
-                let z = tape.slice(&x, 0, i * shape[0]..(i + 1) * shape[0]).unwrap();
-                let op = BatchNorm { eps: 1e-3, key: Some(i), activation: Activation::None };
-                tape.batch_norm(op, &z, &p[i], &p[3 + i]).unwrap()
-            };
-            let (a, b, c) = (part(0), part(1), part(2));
-            let product = tape.mul(&a, &b).unwrap();
-            tape.add(&product, &c).unwrap()
-        };
-        let effects: Vec<Tensor> = tape.take_effects().into_iter().flat_map(|effect| effect.values).collect();
-        let dy = normal(&shape, 20);
-        let mut found = tape.backward_from(&y, dy).unwrap();
-        let gradients: Vec<Tensor> = std::iter::once(&x).chain(&p).map(|leaf| found.take(leaf).unwrap()).collect();
-        (y.into_value(), gradients, effects)
-    };
-    let ((y, gradients, effects), (expected, expected_gradients, expected_effects)) = (run(true), run(false));
-    common::assert_close(&y, &expected, 1e-12);
-    assert_eq!((gradients.len(), effects.len()), (7, 6));
-    let all = gradients.iter().zip(&expected_gradients).chain(effects.iter().zip(&expected_effects));
-    all.for_each(|(found, expected)| common::assert_close(found, expected, 1e-10));
 }

@@ -47,6 +47,7 @@ fn passes(criterion: &mut Criterion) {
         beta: &beta,
         mean: &out.mean,
         inv_std: &out.inv_std,
+        is_normalised: false,
         activation: Activation::Relu,
         y: None,
         residual: false,

@@ -6,7 +6,7 @@ use common::{ARRANGEMENTS, arranged, assert_close, assert_same_for_any_threads, 
 use qkernels::Activation;
 use qkernels::quadratic::{
     Normalised, NormalisedGrad, Rule, combine, combine_grad, combine_normalised, combine_normalised_again,
-    combine_normalised_grad,
+    combine_normalised_grad, normalise,
 };
 use qtensor::{Result, Tensor};
 
@@ -56,7 +56,20 @@ fn normalised_combinations() -> Result<()> {
             beta: &beta64,
             mean: &exact.mean,
             inv_std: &exact.inv_std,
+            is_normalised: false,
         })?;
+        let from_normalised = combine_normalised_grad(NormalisedGrad {
+            rule,
+            z: normalise(rule, &f64s(&z), [&exact.mean, &exact.inv_std])?,
+            dy: &f64s(&dy),
+            gamma: &gamma64,
+            beta: &beta64,
+            mean: &exact.mean,
+            inv_std: &exact.inv_std,
+            is_normalised: true,
+        })?;
+        assert_close(&from_normalised.dz, &expected.dz, 1e-10, 1e-12);
+        assert_close(&from_normalised.dgamma, &expected.dgamma, 1e-10, 1e-12);
         for how in 0..ARRANGEMENTS {
             let (z, dy) = (arranged(&z, how), arranged(&dy, (how + 1) % 3));
             let out = combine_normalised(Normalised { rule, z: &z, gamma: &gamma, beta: &beta, eps: 1e-5 })?;
@@ -66,7 +79,10 @@ fn normalised_combinations() -> Result<()> {
             let again = combine_normalised_again(rule, &z, [&gamma, &beta], [&out.mean, &out.inv_std])?;
             assert_eq!(again.to_vec::<f32>()?, out.y.to_vec::<f32>()?);
             let (mean, inv_std) = (&out.mean, &out.inv_std);
-            let arguments = NormalisedGrad { rule, z, dy: &dy, gamma: &gamma, beta: &beta, mean, inv_std };
+            let is_normalised = how == 1;
+            let z = if is_normalised { normalise(rule, &z, [mean, inv_std])? } else { z };
+            let arguments =
+                NormalisedGrad { rule, z, dy: &dy, gamma: &gamma, beta: &beta, mean, inv_std, is_normalised };
             let found = combine_normalised_grad(arguments)?;
             let largest = |t: &Tensor| t.to_vec::<f64>().unwrap().iter().fold(1.0f64, |m, x| m.max(x.abs()));
             assert_close(&found.dz, &expected.dz, 1e-4, 1e-5 * largest(&expected.dz));
@@ -85,7 +101,8 @@ fn bits_do_not_depend_on_threads() {
     assert_same_for_any_threads(|| {
         let out = combine_normalised(Normalised { rule, z: &z, gamma: &gamma, beta: &beta, eps: 1e-5 }).unwrap();
         let (mean, inv_std) = (&out.mean, &out.inv_std);
-        let arguments = NormalisedGrad { rule, z: z.clone(), dy: &dy, gamma: &gamma, beta: &beta, mean, inv_std };
+        let (z, is_normalised) = (z.clone(), false);
+        let arguments = NormalisedGrad { rule, z, dy: &dy, gamma: &gamma, beta: &beta, mean, inv_std, is_normalised };
         let found = combine_normalised_grad(arguments).unwrap();
         vec![out.y, found.dz, found.dgamma, found.dbeta]
     });

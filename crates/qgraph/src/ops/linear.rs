@@ -76,7 +76,7 @@ impl Vjp for Linear {
 }
 
 /// `dyᵀ x`, f32 where these are bf16.
-fn weight_gradient(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+pub(super) fn weight_gradient(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let rows = dy.t()?;
     if dy.dtype() != DType::BF16 {
         return Ok(matmul(&rows, x)?);

@@ -3,6 +3,7 @@
 //!
 //! An op says in its documentation what it keeps for its backward pass. f32 and f64 work everywhere; [`Op::on_half`](crate::Op::on_half) says what an op makes of bf16.
 
+mod bilinear;
 mod binary;
 mod conv;
 mod dropout;
@@ -11,11 +12,11 @@ mod loss;
 mod norm;
 mod pool;
 mod prelu;
+mod projections;
 mod quadratic;
 mod reduce;
 mod scalar;
 mod shape;
-mod stacked;
 mod unary;
 
 pub use binary::{AddRelu, Binary};
@@ -26,9 +27,9 @@ pub use loss::{LogSoftmax, SoftmaxCrossEntropy, SumOfSquares};
 pub use norm::{BatchNorm, BatchNormInference};
 pub use pool::{AvgPool2d, GlobalAvgPool2d, MaxPool2d};
 pub use prelu::Prelu;
-pub use quadratic::{Combine, NormalisedCombine};
+pub use projections::{LinearMap, Projections, Sees};
+pub use quadratic::{Combine, Keep, NormalisedCombine};
 pub use reduce::{Mean, Sum};
 pub use scalar::{AddScalar, Scale};
 pub use shape::{Concatenate, Permute, Reshape, Slice};
-pub use stacked::StackedConv2d;
 pub use unary::Unary;

@@ -15,7 +15,7 @@ use qtensor::Tensor;
 /// Normalisation with the statistics of the batch:
 /// `y = activation((x - mean) / √(var + eps) · gamma + beta + residual)`.
 ///
-/// Inputs: `x`, `gamma` `[C]`, `beta` `[C]` and, as an optional fourth, `residual` of the shape of `x`. Keeps `x`, `gamma`, `beta`, the mean
+/// Inputs: `x`, `gamma` `[C]`, `beta` `[C]` and, as an optional fourth, `residual` of the shape of `x`. Keeps `x` where the op before cannot compute it again, `gamma`, `beta`, the mean
 /// and the inverse standard deviation, and the output where there are an activation and a residual; without a residual an op that follows need not
 /// keep the output either, since it is computed from these again.
 ///
@@ -36,7 +36,8 @@ impl Vjp for BatchNorm {
     }
 
     fn save(&self, record: &Record<'_>, saved: &mut Saved) {
-        record.inputs[..3].iter().chain(record.taps).for_each(|tensor| saved.keep(tensor));
+        saved.keep_input(record, 0);
+        record.inputs[1..3].iter().chain(record.taps).for_each(|tensor| saved.keep(tensor));
         saved.keep_if(self.activation != Activation::None && record.inputs.len() > 3, record.output);
     }
 

@@ -5,12 +5,12 @@ use crate::{Context, Error, Op, Record, Result, Saved, Tape, Var, Vjp};
 use qkernels::Activation;
 use qkernels::elementwise::{scale, unary_grad_assign};
 use qkernels::quadratic::{
-    Normalised, NormalisedGrad, Rule, combine, combine_grad, combine_normalised, combine_normalised_grad,
+    Normalised, NormalisedGrad, Rule, combine, combine_grad, combine_normalised, combine_normalised_grad, normalise,
 };
 use qtensor::Tensor;
 
 /// Joined projections `z` `[parts · N, …]` combined to `activation(rule(z1, z2, …) + residual)` `[N, …]`; the residual is an optional second input.
-/// Keeps `z`, and the output where there is an activation.
+/// Keeps `z` where the op before cannot compute it again, and the output where there is an activation.
 #[derive(Clone, Copy, Debug)]
 pub struct Combine {
     /// How.
@@ -26,7 +26,9 @@ impl Vjp for Combine {
 
     fn save(&self, record: &Record<'_>, saved: &mut Saved) {
         saved.keep_if(self.activation != Activation::None, record.output);
-        saved.keep_if(record.needs[0], &record.inputs[0]);
+        if record.needs[0] {
+            saved.keep_input(record, 0);
+        }
     }
 
     fn vjp(&self, mut saved: Saved, mut dy: Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
@@ -59,10 +61,20 @@ impl Op for Combine {
     }
 }
 
+/// What the backward pass of normalised projections reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Keep {
+    /// The projections, where the op before cannot compute them again; they are normalised on the fly.
+    #[default]
+    Projections,
+    /// The normalised values `(z - mean) / √(var + eps)`, in place of the projections.
+    Normalised,
+}
+
 /// Joined projections, each normalised with the statistics of the batch and then combined.
 ///
-/// Inputs: `z` `[parts · N, C]` or `[parts · N, C, H, W]`, then the scale `[C]` of each part, then the shift `[C]` of each. Keeps `z`, scales, shifts and statistics:
-/// neither the normalised projections nor their products.
+/// Inputs: `z` `[parts · N, C]` or `[parts · N, C, H, W]`, then the scale `[C]` of each part, then the shift `[C]` of each. Keeps scales, shifts, statistics, and `z` as [`Keep`] says:
+/// never both `z` and its normalised values, nor their products.
 ///
 /// Emits an [`Effect`](crate::Effect) for each part with the mean and the unbiased variance of the batch, each `[C]`, for the running statistics.
 #[derive(Clone, Debug)]
@@ -73,6 +85,8 @@ pub struct NormalisedCombine {
     pub eps: f64,
     /// Whose running statistics: the key of the effect of each part. Without keys none is emitted.
     pub keys: Vec<usize>,
+    /// What it keeps.
+    pub keep: Keep,
 }
 
 impl NormalisedCombine {
@@ -98,7 +112,12 @@ impl Vjp for NormalisedCombine {
     }
 
     fn save(&self, record: &Record<'_>, saved: &mut Saved) {
-        record.inputs.iter().chain(record.taps).for_each(|tensor| saved.keep(tensor));
+        let (taps, normalised) = record.taps.split_at(record.taps.len().min(2));
+        match normalised.first() {
+            Some(normalised) => saved.keep(normalised),
+            None => saved.keep_input(record, 0),
+        }
+        record.inputs[1..].iter().chain(taps).for_each(|tensor| saved.keep(tensor));
     }
 
     fn vjp(&self, mut saved: Saved, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
@@ -114,6 +133,7 @@ impl Vjp for NormalisedCombine {
             beta: &beta,
             mean: &mean,
             inv_std: &inv_std,
+            is_normalised: self.keep == Keep::Normalised,
         })?;
         let mut all = vec![Some(gradients.dz)];
         for by_part in [&gradients.dgamma, &gradients.dbeta] {
@@ -148,8 +168,12 @@ impl Op for NormalisedCombine {
         for ((key, mean), var) in self.keys.iter().zip(self.rows(&out.mean)?).zip(self.rows(&unbiased)?) {
             context.effect(*key, vec![mean, var]);
         }
+        let normalised = (self.keep == Keep::Normalised && context.records())
+            .then(|| normalise(self.rule, z, [&out.mean, &out.inv_std]))
+            .transpose()?;
         context.tap(out.mean);
         context.tap(out.inv_std);
+        normalised.into_iter().for_each(|normalised| context.tap(normalised));
         Ok(out.y)
     }
 }

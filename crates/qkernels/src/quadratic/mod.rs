@@ -9,7 +9,7 @@ mod rule;
 
 pub use normalised::{
     Normalised, NormalisedGrad, NormalisedGradients, NormalisedOutput, combine_normalised, combine_normalised_again,
-    combine_normalised_grad,
+    combine_normalised_grad, normalise,
 };
 pub use plain::{combine, combine_grad};
 pub use rule::Rule;

@@ -10,8 +10,8 @@ use crate::elementwise::operands::aligned;
 use crate::elementwise::sweep::{Sweep, sweep};
 use crate::isa::Isa;
 use crate::naive::{self, norm::Extent};
-use crate::norm;
 use crate::reduce::columns::{Columns, columns};
+use crate::{Activation, norm};
 use qtensor::{DType, Error, Result, Tensor};
 
 /// Arguments of [`combine_normalised`].
@@ -59,6 +59,8 @@ pub struct NormalisedGrad<'a> {
     pub mean: &'a Tensor,
     /// `inv_std` that the forward pass returned
     pub inv_std: &'a Tensor,
+    /// Whether `z` holds what [`normalise`] made of the projections
+    pub is_normalised: bool,
 }
 
 /// Result of [`combine_normalised_grad`].
@@ -72,14 +74,33 @@ pub struct NormalisedGradients {
     pub dbeta: Tensor,
 }
 
+/// `(z - mean) · inv_std` of each channel of each projection.
+///
+/// # Errors
+/// As [`combine_normalised`].
+pub fn normalise(rule: Rule, z: &Tensor, [mean, inv_std]: [&Tensor; 2]) -> Result<Tensor> {
+    const OP: &str = "normalise";
+    let images = part_shape(OP, z, rule)?[0];
+    let one = Tensor::scalar(1.0f64).to_dtype(mean.dtype())?.expand([mean.shape()[1]])?.contiguous();
+    let zero = one.zeros_like();
+    let parts = (0..rule.parts()).map(|part| {
+        let statistics = [mean.select(0, part)?, inv_std.select(0, part)?];
+        let values = z.slice(0, part * images..(part + 1) * images)?;
+        norm::batch_norm_again(&values, [&one, &zero], [&statistics[0], &statistics[1]], Activation::None)
+    });
+    Ok(rows(&Tensor::concatenate(&parts.collect::<Result<Vec<_>>>()?, 0)?))
+}
+
 /// Numbers by part and channel, in f64.
 struct ByChannel {
     parts: usize,
     channels: usize,
     gamma: Vec<f64>,
     beta: Vec<f64>,
-    mean: Vec<f64>,
     inv_std: Vec<f64>,
+    /// `h = (z - center) · factor` of the values at hand: the statistics, or 0 and 1 where they are normalised already.
+    center: Vec<f64>,
+    factor: Vec<f64>,
 }
 
 impl ByChannel {
@@ -92,14 +113,27 @@ impl ByChannel {
             }
         }
         let [gamma, beta, mean, inv_std] = [gamma, beta, mean, inv_std].map(|t| naive::values(op, t));
-        Ok(ByChannel { parts, channels, gamma: gamma?, beta: beta?, mean: mean?, inv_std: inv_std? })
+        let (center, inv_std) = (mean?, inv_std?);
+        let factor = inv_std.clone();
+        Ok(ByChannel { parts, channels, gamma: gamma?, beta: beta?, inv_std, center, factor })
+    }
+
+    /// For values that [`normalise`] gave.
+    fn of_normalised(self) -> Self {
+        let all = self.gamma.len();
+        ByChannel { center: vec![0.0; all], factor: vec![1.0; all], ..self }
     }
 
     /// `n = z · scale + shift`: the scales of all parts, then the shifts.
     fn affine(&self) -> [Vec<f64>; 2] {
-        let scale: Vec<f64> = self.gamma.iter().zip(&self.inv_std).map(|(g, s)| g * s).collect();
-        let shift = (0..scale.len()).map(|i| self.beta[i] - self.mean[i] * scale[i]).collect();
+        let scale: Vec<f64> = self.gamma.iter().zip(&self.factor).map(|(g, s)| g * s).collect();
+        let shift = (0..scale.len()).map(|i| self.beta[i] - self.center[i] * scale[i]).collect();
         [scale, shift]
+    }
+
+    /// `∂n/∂z` for the projections themselves.
+    fn slope(&self) -> Vec<f64> {
+        self.gamma.iter().zip(&self.inv_std).map(|(g, s)| g * s).collect()
     }
 
     /// One vector of f32 for each part.
@@ -172,12 +206,15 @@ pub fn combine_normalised_again(
 /// As [`combine_normalised`], or a gradient that does not fit.
 pub fn combine_normalised_grad(arguments: NormalisedGrad) -> Result<NormalisedGradients> {
     const OP: &str = "combine_normalised_grad";
-    let NormalisedGrad { rule, z, dy, gamma, beta, mean, inv_std } = arguments;
+    let NormalisedGrad { rule, z, dy, gamma, beta, mean, inv_std, is_normalised } = arguments;
     let shape = part_shape(OP, &z, rule)?;
     if *dy.shape() != shape || dy.dtype() != z.dtype() {
         return Err(Error::shape(OP, format!("the result is {} {shape}, its gradient {dy:?}", z.dtype())));
     }
-    let by = ByChannel::new(OP, &z, rule, [gamma, beta, mean, inv_std])?;
+    let mut by = ByChannel::new(OP, &z, rule, [gamma, beta, mean, inv_std])?;
+    if is_normalised {
+        by = by.of_normalised();
+    }
     let dtype = z.dtype();
     let (dz, dgamma, dbeta) =
         if dtype == DType::F32 { vector(rule, z, dy, &by)? } else { textbook(rule, &z, dy, &by)? };
@@ -191,25 +228,26 @@ fn vector(rule: Rule, z: Tensor, dy: &Tensor, by: &ByChannel) -> Result<(Tensor,
     let dy = aligned(dy, &dz.slice(0, 0..dz.shape()[0] / by.parts)?.empty_like())?;
     let (dy, length) = (dy.memory::<f32>()?, dy.numel());
     let [scale, shift] = by.affine();
-    let (a, shift, mean) = (by.single(&scale), by.single(&shift), by.single(&by.mean));
+    let slope = by.slope();
+    let (a, scale, shift, center) = (by.single(&slope), by.single(&scale), by.single(&shift), by.single(&by.center));
     let count = (length / by.channels.max(1)) as f64;
     let (mut dgamma, mut dbeta) = (Vec::new(), Vec::new());
     with_rule!(rule, |combine, PARTS| {
         let values = dz.memory::<f32>()?;
         let reads: [&[f32]; PARTS + 1] =
             std::array::from_fn(|i| if i < PARTS { &values[i * length..(i + 1) * length] } else { dy });
-        let parameters: [&[f32]; 3 * PARTS] = in_turn([&a, &shift, &mean]);
+        let parameters: [&[f32]; 3 * PARTS] = in_turn([&scale, &shift, &center]);
         let sums: [Vec<f64>; 2 * PARTS] = columns(Totals(combine), reads, parameters, by.channels);
         for part in 0..PARTS {
-            let inv_std = &by.inv_std[part * by.channels..];
+            let factor = &by.factor[part * by.channels..];
             dbeta.extend(&sums[part]);
-            dgamma.extend(sums[PARTS + part].iter().zip(inv_std).map(|(sum, s)| sum * s));
+            dgamma.extend(sums[PARTS + part].iter().zip(factor).map(|(sum, s)| sum * s));
         }
-        // dz = a · dn + b · (z - mean) + d
-        let b: Vec<f64> = (0..dgamma.len()).map(|i| -scale[i] * by.inv_std[i] * dgamma[i] / count).collect();
-        let d: Vec<f64> = (0..dbeta.len()).map(|i| -scale[i] * dbeta[i] / count).collect();
+        // dz = a · dn + b · (z - center) + d
+        let b: Vec<f64> = (0..dgamma.len()).map(|i| -slope[i] * by.factor[i] * dgamma[i] / count).collect();
+        let d: Vec<f64> = (0..dbeta.len()).map(|i| -slope[i] * dbeta[i] / count).collect();
         let (b, d) = (by.single(&b), by.single(&d));
-        let parameters: [&[f32]; 5 * PARTS] = in_turn([&a, &shift, &mean, &b, &d]);
+        let parameters: [&[f32]; 6 * PARTS] = in_turn([&scale, &shift, &center, &b, &d, &a]);
         sweep(Slopes(combine), [dy], parameters, parts_mut::<PARTS>(dz.memory_mut()?, length));
     });
     Ok((dz, dgamma, dbeta))
@@ -238,9 +276,12 @@ fn textbook(rule: Rule, z: &Tensor, dy: &Tensor, by: &ByChannel) -> Result<(Tens
     for part in 0..by.parts {
         let range = part * length..(part + 1) * length;
         let channels = part * by.channels..(part + 1) * by.channels;
-        let statistics = [&by.gamma[channels.clone()], &by.mean[channels.clone()], &by.inv_std[channels]];
+        // As if the values at hand were the projections, which they may be an affine function of.
+        let factors: Vec<f64> =
+            by.inv_std[channels.clone()].iter().zip(&by.factor[channels.clone()]).map(|(v, f)| v / f).collect();
+        let statistics = [&by.gamma[channels.clone()], &by.center[channels.clone()], &by.factor[channels]];
         let (x, scale, shift) = naive::norm::grad(&values[range.clone()], &dn[range], statistics, one);
-        dz.extend(x);
+        dz.extend(naive::norm::affine(&x, &factors, &vec![0.0; factors.len()], one));
         dgamma.extend(scale);
         dbeta.extend(shift);
     }
@@ -265,11 +306,11 @@ fn extent(op: &'static str, z: &Tensor) -> Result<Extent> {
 #[derive(Clone, Copy)]
 struct Apply<C>(C);
 
-/// Σ dn, then Σ dn · (z - mean), of each part; `dy` is read last; parameters are scales, shifts, means.
+/// Σ dn, then Σ dn · (z - center), of each part; `dy` is read last; parameters are scales, shifts, centers.
 #[derive(Clone, Copy)]
 struct Totals<C>(C);
 
-/// `a · dn + b · (z - mean) + d` over `z`; parameters are scales (which are `a`), shifts, means, `b`, `d`.
+/// `a · dn + b · (z - center) + d` over `z`; parameters are scales, shifts, centers, `b`, `d`, `a`.
 #[derive(Clone, Copy)]
 struct Slopes<C>(C);
 
@@ -284,7 +325,7 @@ fn affine<I: Isa, const N: usize>(isa: I, z: [I::F32; N], scale: &[I::F32], shif
 }
 
 macro_rules! passes {
-    ($($parts:literal: $two:literal $three:literal $five:literal, $and_one:literal;)*) => {$(
+    ($($parts:literal: $two:literal $three:literal $five:literal $six:literal, $and_one:literal;)*) => {$(
         impl<C: Combine<$parts>> Sweep<$parts, $two, 1> for Apply<C> {
             #[inline(always)]
             fn step<I: Isa>(self, isa: I, z: [I::F32; $parts], p: [I::F32; $two], write: &mut [I::F32; 1]) {
@@ -314,21 +355,21 @@ macro_rules! passes {
             }
         }
 
-        impl<C: Combine<$parts>> Sweep<1, $five, $parts> for Slopes<C> {
+        impl<C: Combine<$parts>> Sweep<1, $six, $parts> for Slopes<C> {
             #[inline(always)]
-            fn step<I: Isa>(self, isa: I, [dy]: [I::F32; 1], p: [I::F32; $five], z: &mut [I::F32; $parts]) {
+            fn step<I: Isa>(self, isa: I, [dy]: [I::F32; 1], p: [I::F32; $six], z: &mut [I::F32; $parts]) {
                 let n = affine(isa, *z, &p[..$parts], &p[$parts..$two]);
                 let dn = self.0.partials(isa, n, dy);
                 for i in 0..$parts {
                     let deviation = isa.sub(z[i], p[$two + i]);
-                    z[i] = isa.fma(p[i], dn[i], isa.fma(p[$three + i], deviation, p[$three + $parts + i]));
+                    z[i] = isa.fma(p[$five + i], dn[i], isa.fma(p[$three + i], deviation, p[$three + $parts + i]));
                 }
             }
         }
     )*};
 }
 passes! {
-    1: 2 3 5, 2;
-    2: 4 6 10, 3;
-    3: 6 9 15, 4;
+    1: 2 3 5 6, 2;
+    2: 4 6 10 12, 3;
+    3: 6 9 15 18, 4;
 }

@@ -9,11 +9,13 @@ use super::named::named_enum;
 use super::pattern;
 
 named_enum! {
-    /// The three ways of running a composite backward.
+    /// The ways of running a composite backward.
     BackwardMode {
         Ad = "ad", "record every primitive and differentiate each";
-        Symbolic = "symbolic", "one node with a hand-derived backward, where the layer has one; else as ad";
-        Recompute = "recompute", "keep only the inputs and run the forward again: least memory, more time";
+        Symbolic = "symbolic", "the hand-derived rule of a quadratic neuron, from its projections; other layers as ad";
+        SymbolicNormalised = "symbolic_normalised", "as symbolic, from its normalised projections";
+        SymbolicRecompute = "symbolic_recompute", "as symbolic, from its input: the projections are computed again";
+        Recompute = "recompute", "keep only the input of the whole layer and run its forward again: least memory, more time";
     }
 }
 
@@ -21,7 +23,7 @@ named_enum! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Backward {
-    /// The mode of every layer that no pattern names. Default `ad`.
+    /// The mode of every layer that no pattern names. Default `symbolic`.
     pub mode: BackwardMode,
     /// Pattern of layer names (`*` any characters, `?` one) to mode. Where several match, the longest pattern wins.
     /// Default none.
@@ -30,18 +32,14 @@ pub struct Backward {
 
 impl Default for Backward {
     fn default() -> Self {
-        Backward { mode: BackwardMode::Ad, layers: BTreeMap::new() }
+        Backward { mode: BackwardMode::Symbolic, layers: BTreeMap::new() }
     }
 }
 
 impl Backward {
     /// The mode of the layer of that name: the longest matching pattern's (the last in alphabetical order among equals), else `mode`.
     pub fn mode_of(&self, layer: &str) -> BackwardMode {
-        self.layers
-            .iter()
-            .filter(|(pattern, _)| pattern::matches(pattern, layer))
-            .max_by_key(|(pattern, _)| pattern.chars().count())
-            .map_or(self.mode, |(_, mode)| *mode)
+        pattern::longest(&self.layers, layer).copied().unwrap_or(self.mode)
     }
 }
 

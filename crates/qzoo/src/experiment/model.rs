@@ -1,10 +1,13 @@
 //! `[model]`: which network, and the few things that can be varied in it.
 
+use std::collections::BTreeMap;
+
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::check::Checker;
 use super::named::named_enum;
+use super::pattern;
 
 named_enum! {
     /// The networks that an experiment can name.
@@ -34,6 +37,9 @@ named_enum! {
     /// The neurons that layers are made of. Wa, Wb and Wc are matrices or filters; a dot between two vectors is the product of their elements.
     NeuronName {
         Linear = "linear", "W x: first-order";
+        Type1 = "type1", "x' Wa x + Wb x: a full quadratic form and a linear term (Cheung and Leung 1991; Zoumpourlis et al. 2017)";
+        Type1Pure = "type1_pure", "x' Wa x: a full quadratic form alone (Redlapalli et al. 2003; Jiang et al. 2019)";
+        Type1And2 = "type1&2", "x' Wa x + Wb (x . x) (Milenkovic et al. 1996)";
         Type2 = "type2", "W (x . x): a quadratic neuron without products of different inputs (Goyal et al. 2020)";
         Type3 = "type3", "(W x) . (W x): the square of a projection (Mishra et al. 2020)";
         Type4 = "type4", "(Wa x) . (Wb x): the product of two projections (Chrysos et al. 2020)";
@@ -87,6 +93,14 @@ pub struct Model {
     pub batch_norm: bool,
     /// The neuron of every layer but the stem and the shortcuts of residual networks, the stem of MobileNet, and the classifier. Default `linear`.
     pub neuron: NeuronName,
+    /// Pattern of layer names (`*` any characters, `?` one) to neuron, for layers that are not to have `neuron`. Where several match, the longest pattern
+    /// wins. Default none.
+    pub neurons: BTreeMap<String, NeuronName>,
+    /// `type1`, `type1_pure` and `type1&2` only: as many products of two projections in place of the full quadratic form, whose weights grow with
+    /// the square of what a filter sees. At least 1. Default: the full form.
+    pub rank: Option<usize>,
+    /// Quadratic neurons only: the activation of each projection before they are combined, behind its normalisation. Default none.
+    pub branch_activation: Option<ActivationName>,
     /// Quadratic neurons only: batch normalisation of each projection before they are combined. Default true.
     pub branch_norm: bool,
     /// The activation of every hidden layer. Default `relu`.
@@ -107,6 +121,9 @@ impl Default for Model {
             dropout: None,
             batch_norm: true,
             neuron: NeuronName::Linear,
+            neurons: BTreeMap::new(),
+            rank: None,
+            branch_activation: None,
             branch_norm: true,
             activation: ActivationName::Relu,
             init: InitName::Default,
@@ -127,7 +144,8 @@ impl ModelName {
             "widths" => self == ModelName::Mlp,
             "width" | "winograd" => self != ModelName::Mlp,
             "batch_norm" => self == ModelName::Mlp || self.is_vgg(),
-            "name" | "neuron" | "branch_norm" | "dropout" | "activation" | "init" => true,
+            "name" | "neuron" | "neurons" | "rank" | "branch_norm" | "branch_activation" | "dropout" | "activation"
+            | "init" => true,
             _ => false,
         }
     }
@@ -151,7 +169,16 @@ impl Serialize for Model {
             map.serialize_entry("batch_norm", &self.batch_norm)?;
         }
         map.serialize_entry("neuron", &self.neuron)?;
-        if self.neuron != NeuronName::Linear {
+        if !self.neurons.is_empty() {
+            map.serialize_entry("neurons", &self.neurons)?;
+        }
+        if let Some(rank) = &self.rank {
+            map.serialize_entry("rank", rank)?;
+        }
+        if self.has_quadratic() {
+            if let Some(activation) = &self.branch_activation {
+                map.serialize_entry("branch_activation", activation)?;
+            }
             map.serialize_entry("branch_norm", &self.branch_norm)?;
         }
         map.serialize_entry("activation", &self.activation)?;
@@ -164,6 +191,20 @@ impl Serialize for Model {
 }
 
 impl Model {
+    /// The neuron of the layer of that name: that of the longest matching pattern, else `neuron`.
+    pub fn neuron_of(&self, layer: &str) -> NeuronName {
+        pattern::longest(&self.neurons, layer).copied().unwrap_or(self.neuron)
+    }
+
+    fn has_quadratic(&self) -> bool {
+        std::iter::once(&self.neuron).chain(self.neurons.values()).any(|neuron| *neuron != NeuronName::Linear)
+    }
+
+    fn has_form(&self) -> bool {
+        let forms = [NeuronName::Type1, NeuronName::Type1Pure, NeuronName::Type1And2];
+        std::iter::once(&self.neuron).chain(self.neurons.values()).any(|neuron| forms.contains(neuron))
+    }
+
     pub(super) fn check(&self, checker: &mut Checker<'_>) {
         if self.widths.len() > 64 {
             let message = format!("\"widths\" has at most 64 layers, not {}", self.widths.len());
@@ -178,6 +219,22 @@ impl Model {
         if !(self.width > 0.0 && self.width <= 64.0) {
             let message = format!("\"width\" must be above 0 and at most 64, not {}", self.width);
             checker.wrong("width", message, None);
+        }
+        for name in self.neurons.keys() {
+            if let Some(mistake) = pattern::mistake(name) {
+                checker.within("neurons").wrong_key(name, format!("{name:?} is no pattern of layer names: {mistake}"));
+            }
+        }
+        match self.rank {
+            Some(0) => checker.wrong("rank", "\"rank\" must be at least 1".to_string(), None),
+            Some(rank) if rank > 1024 => {
+                checker.wrong("rank", format!("\"rank\" must be at most 1024, not {rank}"), None);
+            }
+            Some(_) if !self.has_form() => {
+                let message = "\"rank\" is only for the neurons type1, type1_pure and type1&2".to_string();
+                checker.wrong("rank", message, None);
+            }
+            _ => {}
         }
         if let Some(dropout) = self.dropout {
             checker.share("dropout", dropout);

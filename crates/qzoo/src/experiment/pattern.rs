@@ -1,5 +1,7 @@
 //! Patterns of layer and parameter names: `*` stands for any characters (none and dots included), `?` for exactly one.
 
+use std::collections::BTreeMap;
+
 /// Longest pattern accepted, in bytes.
 pub const LONGEST: usize = 256;
 
@@ -26,6 +28,12 @@ pub fn matches(pattern: &str, name: &str) -> bool {
         }
     }
     pattern[p..].iter().all(|&c| c == '*')
+}
+
+/// The value of the pattern that fits a name: the longest, the last in alphabetical order among equals.
+pub fn longest<'a, V>(patterns: &'a BTreeMap<String, V>, name: &str) -> Option<&'a V> {
+    let fitting = patterns.iter().filter(|(pattern, _)| matches(pattern, name));
+    fitting.max_by_key(|(pattern, _)| pattern.chars().count()).map(|(_, value)| value)
 }
 
 /// What is wrong with a pattern, if anything: only names and wildcards can match a layer or parameter name.

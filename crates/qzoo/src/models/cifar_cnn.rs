@@ -2,7 +2,6 @@
 //! and two linear layers, each convolution followed by ReLU and then batch norm.
 
 use super::plan::Plan;
-use crate::experiment;
 use crate::init::{FanMode, Init, Nonlinearity};
 use crate::nn::{
     Builder, Composite, Conv2dConfig, Dropout, Layer, LinearConfig, Map, Order, Pool, PoolKind, ProjectionConfig,
@@ -25,9 +24,9 @@ fn unit(plan: &Plan<'_>, builder: &mut Builder<'_>, name: &str, map: Map, number
     };
     let norm = format!("bn{number}");
     let activation = Some(plan.config.activation);
-    let experiment::Model { neuron, branch_norm, .. } = *plan.config;
+    let neuron = plan.neuron(builder, name);
     let order = Order::ActivationFirst;
-    Composite::unit(builder, UnitConfig { projection, neuron, branch_norm, norm: Some(&norm), activation, order })
+    Composite::unit(builder, UnitConfig { projection, neuron, norm: Some(&norm), activation, order })
 }
 
 pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>) -> Result<Sequential> {

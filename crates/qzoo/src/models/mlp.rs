@@ -25,8 +25,7 @@ pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>) -> Result<Sequen
         let (name, norm) = (format!("fc{}", i + 1), format!("bn{}", i + 1));
         let unit = UnitConfig {
             projection: linear(&name, features, width),
-            neuron: plan.config.neuron,
-            branch_norm: plan.config.branch_norm,
+            neuron: plan.neuron(builder, &name),
             norm: plan.config.batch_norm.then_some(&norm),
             activation: Some(plan.config.activation),
             order: Order::ActivationFirst,

@@ -1,8 +1,8 @@
 use crate::experiment::{self, NeuronName};
 use crate::init::Init;
 use crate::nn::{
-    Builder, Composite, Conv2dConfig, Dropout, Layer, LinearConfig, Map, Order, ProjectionConfig, Sequential,
-    UnitConfig, Walk,
+    Builder, Composite, Conv2dConfig, Dropout, Layer, LinearConfig, Map, NeuronConfig, Order, ProjectionConfig,
+    Sequential, UnitConfig, Walk,
 };
 use qgraph::Result;
 
@@ -47,11 +47,19 @@ impl Plan<'_> {
         ((channels as f64 * self.config.width).round() as usize).max(1)
     }
 
+    /// The neuron of the layer of that name within the builder's path.
+    pub(super) fn neuron(&self, builder: &Builder<'_>, name: &str) -> NeuronConfig {
+        let experiment::Model { rank, branch_norm, branch_activation, .. } = *self.config;
+        let name = self.config.neuron_of(&builder.join(name));
+        let has_form = matches!(name, NeuronName::Type1 | NeuronName::Type1Pure | NeuronName::Type1And2);
+        NeuronConfig { name, rank: rank.filter(|_| has_form), branch_norm, branch_activation }
+    }
+
     /// Builds a convolution, its normalisation and its activation.
     pub(super) fn conv(&self, builder: &mut Builder<'_>, unit: ConvUnit<'_>) -> Result<Composite> {
-        let neuron = if unit.quadratic { self.config.neuron } else { NeuronName::Linear };
+        let neuron = if unit.quadratic { self.neuron(builder, unit.conv) } else { NeuronConfig::LINEAR };
         // As QuadraLib's residual networks draw them: larger weights, which the normalisation of each projection hides, learn more slowly.
-        let init = if neuron == NeuronName::Linear { unit.init } else { Init::LAYER_DEFAULT };
+        let init = if neuron.name == NeuronName::Linear { unit.init } else { Init::LAYER_DEFAULT };
         let projection = ProjectionConfig {
             bias: unit.bias,
             weight_init: init,
@@ -59,9 +67,8 @@ impl Plan<'_> {
             ..ProjectionConfig::new(unit.conv, Map::Conv2d(unit.map))
         };
         let activation = unit.activated.then_some(self.config.activation);
-        let branch_norm = self.config.branch_norm;
         let order = Order::NormFirst;
-        Composite::unit(builder, UnitConfig { projection, neuron, branch_norm, norm: unit.norm, activation, order })
+        Composite::unit(builder, UnitConfig { projection, neuron, norm: unit.norm, activation, order })
     }
 
     /// Dropout in front of the classifier where the experiment asks for it.

@@ -65,7 +65,7 @@ impl Composite {
         }
         let call = Call {
             body: self.body.clone(),
-            context: context.detached(mode),
+            context: context.detached(&self.path, mode),
             first: self.parameters.start,
             has_residual: residual.is_some(),
         };

@@ -56,6 +56,19 @@ impl Leaves {
     }
 }
 
+/// How the gradient of a quadratic neuron is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QuadraticRules {
+    /// By the rules of the elementary ops that it is made of.
+    Elementary,
+    /// By a rule of its own, from its projections.
+    KeepProjections,
+    /// From its normalised projections.
+    KeepNormalised,
+    /// From its input, by computing the projections again.
+    KeepInput,
+}
+
 /// What a layer needs besides its input: the phase, the tensors of the model, and the backward mode of each composite.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -67,6 +80,8 @@ pub struct Context {
     backward: Arc<Backward>,
     /// Whether normalisations are part of the weights before them: see [`Model::folded`](crate::models::Model::folded).
     folded: bool,
+    /// Those of the composite at hand.
+    quadratic: QuadraticRules,
     /// Within a composite that is run again as a whole, running a part of it a third time saves nothing.
     within_recompute: bool,
 }
@@ -81,6 +96,7 @@ impl Context {
             buffers: leaves.buffers.clone(),
             backward,
             folded: false,
+            quadratic: QuadraticRules::KeepProjections,
             within_recompute: false,
         }
     }
@@ -139,14 +155,30 @@ impl Context {
         match self.backward.mode_of(composite) {
             BackwardMode::Recompute if !self.within_recompute => Mode::Recompute,
             BackwardMode::Ad | BackwardMode::Recompute => Mode::Ad,
-            BackwardMode::Symbolic => Mode::Symbolic,
+            _ => Mode::Symbolic,
         }
     }
 
-    /// This context without variables, to be kept in a composite that runs in the given mode.
-    pub(crate) fn detached(&self, mode: Mode) -> Context {
+    /// The rules of quadratic neurons in the composite of that name.
+    fn rules(&self, composite: &str) -> QuadraticRules {
+        match self.backward.mode_of(composite) {
+            BackwardMode::Ad => QuadraticRules::Elementary,
+            BackwardMode::SymbolicNormalised => QuadraticRules::KeepNormalised,
+            BackwardMode::SymbolicRecompute if !self.within_recompute => QuadraticRules::KeepInput,
+            _ => QuadraticRules::KeepProjections,
+        }
+    }
+
+    /// The rules of quadratic neurons at hand.
+    pub(crate) fn quadratic(&self) -> QuadraticRules {
+        self.quadratic
+    }
+
+    /// This context without variables, to be kept in the composite of that name, which runs in the given mode.
+    pub(crate) fn detached(&self, composite: &str, mode: Mode) -> Context {
         let within_recompute = self.within_recompute || mode == Mode::Recompute;
-        Context { parameters: Arc::from([]), first: 0, within_recompute, ..self.clone() }
+        let quadratic = self.rules(composite);
+        Context { parameters: Arc::from([]), first: 0, quadratic, within_recompute, ..self.clone() }
     }
 
     /// This context with the window of parameters that begins at position `first`.

@@ -27,7 +27,7 @@ pub use composite::{Body, Composite};
 pub use context::{Context, Leaves, Phase};
 pub use dropout::Dropout;
 pub use layer::{Layer, Sequential};
-pub use neuron::{Neuron, Sees};
+pub use neuron::{Neuron, NeuronConfig, Sees, Term};
 pub use parameters::{Buffer, Parameter, ParameterKind, Parameters};
 pub use pool::{Pool, PoolKind};
 pub use projection::{Conv2dConfig, LinearConfig, Map, Projection, ProjectionConfig, projection};
@@ -36,5 +36,7 @@ pub use residual::Residual;
 pub use summary::{Row, Walk};
 pub use unit::{Order, Unit, UnitConfig};
 
+#[cfg(test)]
+mod quadratic_tests;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 use super::pool::{Windows, windows};
 use super::{Builder, Context, ParameterKind};
 use crate::init::{Init, fans};
-use qgraph::ops::{Conv2d as Conv2dOp, Linear as LinearOp};
+use qgraph::ops::{Conv2d as Conv2dOp, Linear as LinearOp, LinearMap, Sees};
 use qgraph::{Error, Result, Tape, Var};
 use qkernels::{Activation as Epilogue, Conv2dParams};
 
@@ -70,6 +70,13 @@ impl Map {
         }
     }
 
+    /// Shape of the weights of a projection that sees that much: the upper triangles of quadratic forms for pairs.
+    pub fn weight_shape_of(&self, sees: Sees) -> Vec<usize> {
+        let shape = self.weight_shape();
+        let seen: usize = shape[1..].iter().product();
+        if sees == Sees::Pairs { vec![shape[0], seen * (seen + 1) / 2] } else { shape }
+    }
+
     /// Features or channels of the output.
     pub fn outputs(&self) -> usize {
         match self {
@@ -110,6 +117,8 @@ pub struct ProjectionConfig<'a> {
     pub bias: bool,
     /// Initial weights.
     pub weight_init: Init,
+    /// What it is given; all products of pairs only within a quadratic neuron.
+    pub sees: Sees,
     /// Initial bias; `None` for PyTorch's default, uniform in ± 1 / √(fan in).
     pub bias_init: Option<Init>,
 }
@@ -117,7 +126,7 @@ pub struct ProjectionConfig<'a> {
 impl<'a> ProjectionConfig<'a> {
     /// With a bias, and PyTorch's default values.
     pub fn new(name: &'a str, map: Map) -> Self {
-        ProjectionConfig { name, map, bias: true, weight_init: Init::LAYER_DEFAULT, bias_init: None }
+        ProjectionConfig { name, map, bias: true, weight_init: Init::LAYER_DEFAULT, sees: Sees::Input, bias_init: None }
     }
 }
 
@@ -133,7 +142,7 @@ pub fn projection(builder: &mut Builder<'_>, config: ProjectionConfig<'_>) -> Re
             return Err(Error::argument("conv2d", message));
         }
     }
-    let shape = config.map.weight_shape();
+    let shape = config.map.weight_shape_of(config.sees);
     let winograd = builder.winograd();
     let mut scope = builder.scope(config.name);
     let weight = scope.parameter("weight", &shape, ParameterKind::Weight, config.weight_init)?;
@@ -143,7 +152,7 @@ pub fn projection(builder: &mut Builder<'_>, config: ProjectionConfig<'_>) -> Re
     } else {
         None
     };
-    Ok(Projection { name: config.name.to_string(), map: config.map, weight, bias, winograd })
+    Ok(Projection { name: config.name.to_string(), map: config.map, sees: config.sees, weight, bias, winograd })
 }
 
 /// A linear map with its weights.
@@ -151,6 +160,7 @@ pub fn projection(builder: &mut Builder<'_>, config: ProjectionConfig<'_>) -> Re
 pub struct Projection {
     name: String,
     map: Map,
+    sees: Sees,
     weight: usize,
     bias: Option<usize>,
     winograd: bool,
@@ -207,30 +217,15 @@ impl Projection {
         tape.scope(&self.name, |tape| tape.conv2d_add(op, x, weight, bias, residual)).map(Some)
     }
 
-    /// `weight · x + bias` of several projections with maps of one shape, one after the other along the batch: `[projections · N, …]`.
-    ///
-    /// # Errors
-    /// The input or a bias does not fit.
-    pub(crate) fn forward_stacked(
-        tape: &mut Tape,
-        projections: &[&Projection],
-        x: &Var,
-        biases: &[Option<&Var>],
-        context: &Context,
-    ) -> Result<Var> {
-        if let ([projection], [bias]) = (projections, biases) {
-            return projection.forward_with_bias(tape, x, Epilogue::None, *bias, context);
+    /// The map for [`qgraph::ops::Projections`].
+    pub(crate) fn linear_map(&self) -> LinearMap {
+        match self.map {
+            Map::Linear(_) => LinearMap::Dense,
+            Map::Conv2d(map) => LinearMap::Conv2d {
+                params: Conv2dParams { winograd: self.winograd, ..map.params() },
+                kernel: [map.kernel; 2],
+            },
         }
-        if let Some(Projection { map: Map::Conv2d(map), winograd, .. }) = projections.first() {
-            let params = Conv2dParams { winograd: *winograd, ..map.params() };
-            let filters = projections.iter().map(|p| context.parameter(p.weight)).collect::<Result<Vec<_>>>()?;
-            let biases: Vec<&Var> = biases.iter().copied().flatten().collect();
-            return tape.stacked_conv2d(x, &filters, &biases, params);
-        }
-        let parts = projections.iter().zip(biases);
-        let parts = parts.map(|(p, bias)| p.forward_with_bias(tape, x, Epilogue::None, *bias, context));
-        let parts = parts.collect::<Result<Vec<_>>>()?;
-        tape.concatenate(&parts.iter().collect::<Vec<_>>(), 0)
     }
 
     /// Its name within the scope of its parent.
@@ -255,18 +250,23 @@ impl Projection {
 
     /// Number of learnt values.
     pub fn parameters(&self) -> usize {
-        self.map.weight_shape().iter().product::<usize>() + if self.bias.is_some() { self.map.outputs() } else { 0 }
+        self.map.weight_shape_of(self.sees).iter().product::<usize>()
+            + if self.bias.is_some() { self.map.outputs() } else { 0 }
     }
 
     /// Multiplications with an addition for one output of the given shape.
     pub fn macs(&self, output: &[usize]) -> u64 {
         let positions: usize = output[1..].iter().product();
-        self.map.weight_shape().iter().map(|d| *d as u64).product::<u64>() * positions as u64
+        let shape = self.map.weight_shape();
+        let seen = shape[1..].iter().map(|d| *d as u64).product::<u64>();
+        // A quadratic form of n values takes n products for each of them, and n more.
+        let each = if self.sees == Sees::Pairs { seen * (seen + 1) } else { seen };
+        shape[0] as u64 * each * positions as u64
     }
 
     /// Its name in a summary.
     pub fn kind(&self) -> String {
-        match self.map {
+        let kind = match self.map {
             Map::Linear(map) => format!("linear {} -> {}", map.inputs, map.outputs),
             Map::Conv2d(map) => {
                 let mut kind = format!("conv {0}x{0} {1} -> {2}", map.kernel, map.inputs, map.outputs);
@@ -278,6 +278,11 @@ impl Projection {
                 }
                 kind
             }
+        };
+        match self.sees {
+            Sees::Input => kind,
+            Sees::Square => kind + " of squares",
+            Sees::Pairs => kind + " of pairs",
         }
     }
 }

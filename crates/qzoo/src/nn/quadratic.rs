@@ -1,8 +1,9 @@
 use super::batch_norm::EPS;
-use super::neuron::{Neuron, Sees};
+use super::context::QuadraticRules;
+use super::neuron::{Neuron, NeuronConfig, Term};
 use super::{Activation, BatchNorm, Builder, Context, Map, Parameters, Projection, ProjectionConfig, Walk, projection};
-use qgraph::ops::{Combine, NormalisedCombine};
-use qgraph::{Result, Tape, Var};
+use qgraph::ops::{Combine, Keep, NormalisedCombine, Projections};
+use qgraph::{Error, Result, Tape, Var};
 use qkernels::Activation as Epilogue;
 use qkernels::quadratic::Rule;
 
@@ -17,6 +18,8 @@ pub struct Quadratic {
     matrices: Vec<Projection>,
     /// One for each projection, or none.
     norms: Vec<BatchNorm>,
+    /// Of each projection.
+    activations: Vec<Activation>,
 }
 
 impl Quadratic {
@@ -24,17 +27,27 @@ impl Quadratic {
     ///
     /// # Errors
     /// As [`projection`].
-    pub fn build(builder: &mut Builder<'_>, config: ProjectionConfig<'_>, neuron: Neuron, norm: bool) -> Result<Self> {
+    pub fn build(
+        builder: &mut Builder<'_>,
+        config: ProjectionConfig<'_>,
+        neuron: Neuron,
+        branches: NeuronConfig,
+    ) -> Result<Self> {
         let mut scope = builder.scope(config.name);
         let kind = if matches!(config.map, Map::Linear(_)) { "fc" } else { "conv" };
-        let matrices = (1..=neuron.matrices()).map(|i| {
-            let name = format!("{kind}{i}");
-            projection(&mut scope, ProjectionConfig { name: &name, ..config })
+        let matrices = (0..neuron.matrices()).map(|i| {
+            let name = format!("{kind}{}", i + 1);
+            projection(&mut scope, ProjectionConfig { name: &name, sees: neuron.sees_of(i), ..config })
         });
         let matrices = matrices.collect::<Result<Vec<_>>>()?;
-        let count = if norm { neuron.projections() } else { 0 };
+        let count = if branches.branch_norm { neuron.projections() } else { 0 };
         let norms = (1..=count).map(|i| BatchNorm::build(&mut scope, &format!("bn{i}"), config.map.outputs()));
-        Ok(Quadratic { name: config.name.to_string(), neuron, matrices, norms: norms.collect::<Result<_>>()? })
+        let norms = norms.collect::<Result<_>>()?;
+        let activations = branches.branch_activation.into_iter().flat_map(|name| vec![name; neuron.projections()]);
+        let activations =
+            activations.zip(1..).map(|(name, i)| Activation::build(&mut scope, &format!("activation{i}"), name));
+        let activations = activations.collect::<Result<_>>()?;
+        Ok(Quadratic { name: config.name.to_string(), neuron, matrices, norms, activations })
     }
 
     /// The combined projections.
@@ -43,52 +56,76 @@ impl Quadratic {
     /// The input does not fit.
     pub fn forward(&self, tape: &mut Tape, x: &Var, context: &Context) -> Result<Var> {
         tape.scope(&self.name, |tape| {
-            let folded = self.is_folded(context);
-            let z = self.projections(tape, x, context)?;
-            let Some(rule) = self.neuron.rule else {
-                return match self.norms.first() {
-                    Some(norm) if !folded => norm.forward(tape, &z, None, Activation::Identity, context),
-                    _ => Ok(z),
-                };
-            };
-            if self.norms.is_empty() || folded {
-                return tape.apply(Combine { rule, activation: Epilogue::None }, &[&z]);
+            let mut first = 0;
+            let mut sum: Option<Var> = None;
+            for term in &self.neuron.terms {
+                let y = self.term(tape, term, first, x, context)?;
+                first += term.sees.len();
+                sum = Some(match sum {
+                    Some(sum) => tape.add(&sum, &y)?,
+                    None => y,
+                });
             }
-            if !context.training() {
-                let normalised = self
-                    .parts(tape, &z)?
-                    .into_iter()
-                    .zip(&self.norms)
-                    .map(|(z, norm)| norm.forward(tape, &z, None, Activation::Identity, context));
-                let normalised = normalised.collect::<Result<Vec<_>>>()?;
-                let z = tape.concatenate(&normalised.iter().collect::<Vec<_>>(), 0)?;
-                return tape.combine(rule, &z);
-            }
-            let scales = self.norms.iter().map(|norm| norm.scale(context)).collect::<Result<Vec<_>>>()?;
-            let shifts = self.norms.iter().map(|norm| norm.shift(context)).collect::<Result<Vec<_>>>()?;
-            let keys = self.norms.iter().map(BatchNorm::statistics).collect();
-            tape.normalised_combine(NormalisedCombine { rule, eps: EPS, keys }, &z, &scales, &shifts)
+            sum.ok_or_else(|| Error::argument("quadratic", "a neuron without projections"))
         })
     }
 
-    /// All projections, one after the other along the batch.
-    fn projections(&self, tape: &mut Tape, x: &Var, context: &Context) -> Result<Var> {
-        let mut joined = Vec::new();
-        for sees in [Sees::Input, Sees::Square] {
-            let which: Vec<usize> = (0..self.neuron.projections()).filter(|i| self.neuron.sees[*i] == sees).collect();
-            if which.is_empty() {
-                continue;
+    /// A term, whose projections follow the `first` of the neuron.
+    fn term(&self, tape: &mut Tape, term: &Term, first: usize, x: &Var, context: &Context) -> Result<Var> {
+        let z = self.projections(tape, term, first, x, context)?;
+        let range = first..first + term.sees.len();
+        let norms = if self.is_folded(context) { &[][..] } else { self.norms.get(range.clone()).unwrap_or(&[]) };
+        let rule = match (term.rule, context.quadratic()) {
+            // One node with a rule of its own, where there is nothing between projections and combination that it does not know.
+            (Some(rule), rules) if rules != QuadraticRules::Elementary && self.activations.is_empty() => rule,
+            _ => {
+                let mut parts = self.parts(tape, term, &z)?;
+                for (i, part) in parts.iter_mut().enumerate() {
+                    let activation = self.activations.get(first + i).copied().unwrap_or(Activation::Identity);
+                    *part = match norms.get(i) {
+                        Some(norm) => norm.forward(tape, part, None, activation, context)?,
+                        None => activation.forward(tape, part, context)?,
+                    };
+                }
+                return elementary(tape, term.rule, &parts);
             }
-            let x = if sees == Sees::Square { tape.square(x)? } else { x.clone() };
-            let projections: Vec<&Projection> = which.iter().map(|i| &self.matrices[self.neuron.weights[*i]]).collect();
-            let biases = which.iter().zip(&projections).map(|(i, p)| self.bias(*i, p, context));
-            let biases = biases.collect::<Result<Vec<_>>>()?;
-            joined.push(Projection::forward_stacked(tape, &projections, &x, &biases, context)?);
+        };
+        if norms.is_empty() {
+            return tape.apply(Combine { rule, activation: Epilogue::None }, &[&z]);
         }
-        match joined.as_slice() {
-            [one] => Ok(one.clone()),
-            all => tape.concatenate(&all.iter().collect::<Vec<_>>(), 0),
+        if !context.training() {
+            let normalised = self
+                .parts(tape, term, &z)?
+                .into_iter()
+                .zip(norms)
+                .map(|(z, norm)| norm.forward(tape, &z, None, Activation::Identity, context));
+            let normalised = normalised.collect::<Result<Vec<_>>>()?;
+            let z = tape.concatenate(&normalised.iter().collect::<Vec<_>>(), 0)?;
+            return tape.combine(rule, &z);
         }
+        let scales = norms.iter().map(|norm| norm.scale(context)).collect::<Result<Vec<_>>>()?;
+        let shifts = norms.iter().map(|norm| norm.shift(context)).collect::<Result<Vec<_>>>()?;
+        let keys = norms.iter().map(BatchNorm::statistics).collect();
+        let keep = match context.quadratic() {
+            QuadraticRules::KeepNormalised => Keep::Normalised,
+            _ => Keep::Projections,
+        };
+        tape.normalised_combine(NormalisedCombine { rule, eps: EPS, keys, keep }, &z, &scales, &shifts)
+    }
+
+    /// All projections of a term, one after the other along the batch.
+    fn projections(&self, tape: &mut Tape, term: &Term, first: usize, x: &Var, context: &Context) -> Result<Var> {
+        let used: Vec<&Projection> = term.weights.iter().map(|matrix| &self.matrices[*matrix]).collect();
+        let weights = used.iter().map(|p| context.parameter(p.weight())).collect::<Result<Vec<_>>>()?;
+        let biases = used.iter().enumerate().map(|(i, p)| self.bias(first + i, p, context));
+        let biases: Vec<&Var> = biases.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        let op = Projections {
+            map: used[0].linear_map(),
+            sees: term.sees.clone(),
+            bias: !biases.is_empty(),
+            again: context.training() && context.quadratic() == QuadraticRules::KeepInput,
+        };
+        tape.projections(op, x, &weights, &biases)
     }
 
     /// The bias of a projection; that of a folded normalisation is its shift.
@@ -100,8 +137,11 @@ impl Quadratic {
     }
 
     /// Joined projections apart.
-    fn parts(&self, tape: &mut Tape, z: &Var) -> Result<Vec<Var>> {
-        let count = self.neuron.projections();
+    fn parts(&self, tape: &mut Tape, term: &Term, z: &Var) -> Result<Vec<Var>> {
+        let count = term.sees.len();
+        if count == 1 {
+            return Ok(vec![z.clone()]);
+        }
         let images = z.shape()[0] / count;
         (0..count).map(|i| tape.slice(z, 0, i * images..(i + 1) * images)).collect()
     }
@@ -112,7 +152,8 @@ impl Quadratic {
     /// The parameters are those of another model.
     pub(crate) fn fold(&self, parameters: &mut Parameters) -> Result<()> {
         for (i, norm) in self.norms.iter().enumerate().filter(|_| self.folds()) {
-            let projection = &self.matrices[self.neuron.weights[i]];
+            let Some(matrix) = self.matrix_of(i) else { continue };
+            let projection = &self.matrices[matrix];
             norm.fold(parameters, projection.weight(), projection.bias())?;
         }
         Ok(())
@@ -146,11 +187,12 @@ impl Quadratic {
     /// Weights and, once folded, biases of the first and the third projection of `z1 · z2 + z3`, where no other shares them.
     fn ends(&self) -> Option<[(usize, usize); 2]> {
         let is_apart = self.neuron.matrices() == self.neuron.projections();
-        if self.neuron.rule != Some(Rule::ProductAndSum) || !is_apart {
+        let [Term { rule: Some(Rule::ProductAndSum), weights, .. }] = &self.neuron.terms[..] else { return None };
+        if !is_apart || !self.activations.is_empty() {
             return None;
         }
         let end = |i: usize| {
-            let projection = &self.matrices[self.neuron.weights[i]];
+            let projection = &self.matrices[weights[i]];
             let bias = self.norms.get(i).map(BatchNorm::shift_position).or(projection.bias())?;
             Some((projection.weight(), bias))
         };
@@ -170,7 +212,7 @@ impl Quadratic {
         context: &Context,
     ) -> Result<Var> {
         tape.scope(&self.name, |tape| {
-            let z = self.projections(tape, x, context)?;
+            let z = self.projections(tape, &self.neuron.terms[0], 0, x, context)?;
             let inputs: Vec<&Var> = std::iter::once(&z).chain(residual).collect();
             tape.apply(Combine { rule: Rule::ProductAndSum, activation }, &inputs)
         })
@@ -179,6 +221,11 @@ impl Quadratic {
     /// Whether [`fold`](Self::fold) can: shared weights have one scale for each use.
     fn folds(&self) -> bool {
         self.neuron.matrices() == self.neuron.projections() && !self.norms.is_empty()
+    }
+
+    /// The weights of a projection.
+    fn matrix_of(&self, projection: usize) -> Option<usize> {
+        self.neuron.terms.iter().flat_map(|term| &term.weights).nth(projection).copied()
     }
 
     fn is_folded(&self, context: &Context) -> bool {
@@ -199,13 +246,30 @@ impl Quadratic {
     pub(crate) fn describe(&self, output: &[usize], walk: &mut Walk) {
         walk.scope(&self.name, |walk| {
             for (matrix, projection) in self.matrices.iter().enumerate() {
-                let uses = self.neuron.weights.iter().filter(|used| **used == matrix).count() as u64;
-                let macs = uses * projection.macs(output);
+                let macs = self.neuron.uses(matrix) as u64 * projection.macs(output);
                 walk.row(projection.name(), projection.kind(), output, projection.parameters(), macs);
             }
             for norm in &self.norms {
                 walk.row(norm.name(), "batch_norm".into(), output, norm.parameters(), 0);
             }
         });
+    }
+}
+
+/// A combination made of ops that know nothing of each other.
+fn elementary(tape: &mut Tape, rule: Option<Rule>, n: &[Var]) -> Result<Var> {
+    let product = |tape: &mut Tape| tape.mul(&n[0], &n[1]);
+    match rule {
+        None => Ok(n[0].clone()),
+        Some(Rule::Square) => tape.square(&n[0]),
+        Some(Rule::Product) => product(tape),
+        Some(Rule::ProductAndSum) => {
+            let product = product(tape)?;
+            tape.add(&product, &n[2])
+        }
+        Some(Rule::ProductAndFirst) => {
+            let product = product(tape)?;
+            tape.add(&product, &n[0])
+        }
     }
 }

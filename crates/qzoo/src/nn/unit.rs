@@ -1,8 +1,8 @@
 use super::{
-    Activation, BatchNorm, Builder, Context, Neuron, Parameters, Projection, ProjectionConfig, Quadratic, Walk,
-    projection,
+    Activation, BatchNorm, Builder, Context, Neuron, NeuronConfig, Parameters, Projection, ProjectionConfig, Quadratic,
+    Walk, projection,
 };
-use crate::experiment::{ActivationName, NeuronName};
+use crate::experiment::ActivationName;
 use qgraph::{Result, Tape, Var};
 use qkernels::Activation as Epilogue;
 
@@ -21,9 +21,7 @@ pub struct UnitConfig<'a> {
     /// The linear or convolutional layer.
     pub projection: ProjectionConfig<'a>,
     /// What is made of projections of the input.
-    pub neuron: NeuronName,
-    /// Whether a quadratic neuron normalises each projection.
-    pub branch_norm: bool,
+    pub neuron: NeuronConfig,
     /// Name of the batch normalisation within the builder's path; `None` for none.
     pub norm: Option<&'a str>,
     /// The activation; `None` for none.
@@ -35,14 +33,7 @@ pub struct UnitConfig<'a> {
 impl<'a> UnitConfig<'a> {
     /// A projection alone.
     pub fn plain(projection: ProjectionConfig<'a>) -> Self {
-        UnitConfig {
-            projection,
-            neuron: NeuronName::Linear,
-            branch_norm: false,
-            norm: None,
-            activation: None,
-            order: Order::NormFirst,
-        }
+        UnitConfig { projection, neuron: NeuronConfig::LINEAR, norm: None, activation: None, order: Order::NormFirst }
     }
 }
 
@@ -69,10 +60,8 @@ impl Unit {
     /// As [`projection`].
     pub fn build(builder: &mut Builder<'_>, config: UnitConfig<'_>) -> Result<Self> {
         let channels = config.projection.map.outputs();
-        let source = match Neuron::of(config.neuron) {
-            Some(neuron) => {
-                Source::Quadratic(Quadratic::build(builder, config.projection, neuron, config.branch_norm)?)
-            }
+        let source = match Neuron::of(config.neuron.name, config.neuron.rank) {
+            Some(neuron) => Source::Quadratic(Quadratic::build(builder, config.projection, neuron, config.neuron)?),
             None => Source::Projection(projection(builder, config.projection)?),
         };
         let norm = config.norm.map(|name| BatchNorm::build(builder, name, channels)).transpose()?;
