@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &Import) -> Result<(), Failure> {
     let info = qzoo::data::describe(&experiment.data, &root)?;
     let model = build_model(&experiment, &info)?;
     let options = ImportOptions { rules: experiment.import.clone(), allow_dropped: arguments.allow_dropped };
-    let imported = import(&arguments.file, model.parameters(), &options).map_err(qzoo::Error::from)?;
+    let imported = import(&arguments.file, &model, &options).map_err(qzoo::Error::from)?;
     let report = &imported.report;
 
     let folder = match &arguments.out {
@@ -74,6 +74,16 @@ fn print(report: &ImportReport) {
     }
     if report.elsewhere > 0 {
         println!("{} tensors elsewhere in the file were not looked at", count(report.elsewhere as u64));
+    }
+    if !report.absorbed.is_empty() {
+        let largest = report.absorbed.iter().map(|bias| bias.largest).fold(0.0, f64::max);
+        println!(
+            "{} biases, up to {largest:.2e}, taken into the means of the batch normalisations behind them, which is exact",
+            count(report.absorbed.len() as u64)
+        );
+        shorten(
+            report.absorbed.iter().map(|bias| format!("{} into {}", bias.name.escape_debug(), bias.into.join(", "))),
+        );
     }
     if report.dropped.is_empty() {
         return;

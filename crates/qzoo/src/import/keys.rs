@@ -90,7 +90,7 @@ impl Matching {
 }
 
 /// What follows the prefix and its dot.
-fn behind<'n>(prefix: &str, name: &'n str) -> Option<&'n str> {
+pub(super) fn behind<'n>(prefix: &str, name: &'n str) -> Option<&'n str> {
     if prefix.is_empty() { Some(name) } else { name.strip_prefix(prefix)?.strip_prefix('.') }
 }
 

@@ -14,7 +14,9 @@ pub struct ImportReport {
     pub matched: Vec<Matched>,
     /// Counters of the model that the file does not have; they begin at 0.
     pub initial: Vec<String>,
-    /// Tensors of the network in the file that the model lacks.
+    /// Biases that the model lacks, taken exactly into the running means of the batch normalisations behind them.
+    pub absorbed: Vec<Absorbed>,
+    /// Other tensors of the network in the file that the model lacks.
     pub dropped: Vec<Dropped>,
     /// Number of tensors elsewhere in the file, such as those of an optimizer, which are not looked at.
     pub elsewhere: usize,
@@ -42,6 +44,17 @@ pub struct Matched {
     pub shape: Vec<usize>,
     /// How it was found.
     pub by: How,
+}
+
+/// A bias before a batch normalisation, which takes it off again with the mean.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Absorbed {
+    /// Its name in the file.
+    pub name: String,
+    /// The running means from which it was subtracted.
+    pub into: Vec<String>,
+    /// The largest absolute value in it.
+    pub largest: f64,
 }
 
 /// A tensor of the file that the model lacks.

@@ -1,13 +1,15 @@
-use super::keys::{How, Key, Matching, match_keys};
-use super::report::{Dropped, ImportReport, Matched};
+use super::absorb::{absorb, means_behind};
+use super::keys::{How, Key, Matching, behind, match_keys};
+use super::report::{Absorbed, Dropped, ImportReport, Matched};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::torch::{self, TorchFile, TorchTensor};
 use crate::experiment;
+use crate::models::Model;
 use crate::nn::Parameters;
 use qtensor::{DType, Tensor};
 use std::path::Path;
 
-/// Dropped values up to this are taken for the remains of weight decay on a parameter without effect, such as a bias before a batch normalisation.
+/// Dropped values up to this are taken for the remains of weight decay on a parameter without effect.
 pub const NEGLIGIBLE: f64 = 1e-5;
 /// Names that a message lists.
 const LISTED: usize = 6;
@@ -32,18 +34,20 @@ pub struct Imported {
 
 /// Reads the weights of a checkpoint of PyTorch into those of a model. Nothing is executed, and `model` stays as it is.
 ///
+/// A bias that the model lacks because a batch normalisation directly follows is subtracted from the running mean, which gives the same network.
+///
 /// # Errors
 /// The file is refused, see [`torch::read`]; a tensor of the model is not in it, or with another shape; one that is dropped is not negligible; or a value is not finite.
-pub fn import(path: &Path, model: &Parameters, options: &ImportOptions) -> Result<Imported, CheckpointError> {
+pub fn import(path: &Path, model: &Model, options: &ImportOptions) -> Result<Imported, CheckpointError> {
     let file = torch::read(path)?;
     let wrong = |message: String| CheckpointError::incompatible(path, message);
-    let targets: Vec<(&str, &Tensor)> = model.named().collect();
+    let targets: Vec<(&str, &Tensor)> = model.parameters().named().collect();
     let keys: Vec<Key<'_>> = targets.iter().map(|(name, value)| Key { name, shape: value.shape() }).collect();
     let theirs: Vec<Key<'_>> = file.tensors.iter().map(|t| Key { name: &t.name, shape: t.shape() }).collect();
     let matching = match_keys(&theirs, &keys, &options.rules);
     refuse_misfits(&matching, &theirs, &keys).map_err(wrong)?;
 
-    let mut parameters = model.clone();
+    let mut parameters = model.parameters().clone();
     let (mut matched, mut initial) = (Vec::new(), Vec::new());
     for (position, ((name, old), source)) in targets.iter().zip(&matching.of_model).enumerate() {
         let Some(source) = source.map(|i| &file.tensors[i]) else {
@@ -53,18 +57,24 @@ pub fn import(path: &Path, model: &Parameters, options: &ImportOptions) -> Resul
         };
         let value = source.read_as(old.dtype())?;
         if value.dtype().is_float() && !largest(&value).is_finite() {
-            return Err(wrong(format!("tensor `{}` holds values that are not finite", source.name)));
+            return Err(source.refuse("holds values that are not finite"));
         }
         parameters.set(name, &value).map_err(|error| wrong(error.to_string()))?;
         let by = if matching.guessed.contains(&position) { How::Order } else { How::Name };
         matched.push(Matched { name: name.to_string(), from: source.name.clone(), shape: source.shape().to_vec(), by });
     }
-    let dropped = matching.dropped.iter().map(|i| drop(&file.tensors[*i]));
-    let dropped = dropped.collect::<Result<Vec<_>, _>>()?;
+    let (mut absorbed, mut dropped) = (Vec::new(), Vec::new());
+    for tensor in matching.dropped.iter().map(|i| &file.tensors[*i]) {
+        let name = options.rules.name_of(behind(&matching.prefix, &tensor.name).unwrap_or(&tensor.name));
+        match absorb(tensor, &means_behind(model, &name), &mut parameters)? {
+            Some(bias) => absorbed.push(bias),
+            None => dropped.push(drop(tensor)?),
+        }
+    }
     if !options.allow_dropped {
         refuse_dropped(&dropped).map_err(wrong)?;
     }
-    let report = report(path, file, &matching, (matched, initial, dropped), parameters.count());
+    let report = report(path, file, &matching, (matched, initial, absorbed, dropped), parameters.count());
     Ok(Imported { parameters, report })
 }
 
@@ -72,7 +82,7 @@ fn report(
     path: &Path,
     file: TorchFile,
     matching: &Matching,
-    (matched, initial, dropped): (Vec<Matched>, Vec<String>, Vec<Dropped>),
+    (matched, initial, absorbed, dropped): (Vec<Matched>, Vec<String>, Vec<Absorbed>, Vec<Dropped>),
     parameters: usize,
 ) -> ImportReport {
     ImportReport {
@@ -81,6 +91,7 @@ fn report(
         prefix: matching.prefix.clone(),
         matched,
         initial,
+        absorbed,
         dropped,
         elsewhere: matching.elsewhere.len(),
         parameters,
@@ -158,7 +169,7 @@ fn drop(tensor: &TorchTensor) -> Result<Dropped, CheckpointError> {
 }
 
 /// The largest absolute value; not finite if any is not.
-fn largest(tensor: &Tensor) -> f64 {
+pub(super) fn largest(tensor: &Tensor) -> f64 {
     let values = tensor.to_dtype(DType::F64).ok().map(|tensor| tensor.contiguous());
     let values = values.as_ref().and_then(|tensor| tensor.as_slice::<f64>().ok()).unwrap_or_default();
     values

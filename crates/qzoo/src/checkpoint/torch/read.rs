@@ -215,6 +215,11 @@ impl TorchTensor {
         tensor.map_err(|error| incompatible(format!("tensor `{}`: {error}", self.name)))
     }
 
+    /// The error that this tensor is not fit for its use.
+    pub(crate) fn refuse(&self, message: &str) -> CheckpointError {
+        CheckpointError::incompatible(&self.path, format!("tensor `{}` {message}", self.name))
+    }
+
     /// As [`read`](Self::read), converted to that type where both are floating-point, or both whole numbers.
     ///
     /// # Errors
@@ -222,8 +227,7 @@ impl TorchTensor {
     pub fn read_as(&self, dtype: DType) -> Result<Tensor> {
         let tensor = self.read()?;
         if tensor.dtype().is_float() != dtype.is_float() {
-            let message = format!("tensor `{}` has elements of type {}, not {dtype}", self.name, tensor.dtype());
-            return Err(CheckpointError::incompatible(&self.path, message));
+            return Err(self.refuse(&format!("has elements of type {}, not {dtype}", tensor.dtype())));
         }
         tensor.to_dtype(dtype).map_err(|error| CheckpointError::incompatible(&self.path, error.to_string()))
     }
