@@ -66,18 +66,20 @@ impl Matching {
     /// With what is missing matched by order, class by class of last part and shape.
     fn completed(&self, file: &[Key<'_>], model: &[Key<'_>]) -> Option<Matching> {
         let class = |key: &Key<'_>, wanted: &Key<'_>| leaf(key.name) == leaf(wanted.name) && key.shape == wanted.shape;
-        let guessed: Vec<usize> = self.missing(model).collect();
+        let absent: Vec<usize> = (0..model.len()).filter(|i| self.of_model[*i].is_none()).collect();
         let mut of_model = self.of_model.clone();
-        for i in &guessed {
-            let alike = guessed.iter().filter(|other| class(&model[**other], &model[*i]));
+        for i in &absent {
+            let alike = absent.iter().filter(|other| class(&model[**other], &model[*i]));
             let place = alike.clone().take_while(|other| *other != i).count();
             let candidates: Vec<usize> =
                 self.dropped.iter().copied().filter(|other| class(&file[*other], &model[*i])).collect();
-            if candidates.len() != alike.count() {
+            if candidates.len() == alike.count() {
+                of_model[*i] = Some(candidates[place]);
+            } else if leaf(model[*i].name) != COUNTER {
                 return None;
             }
-            of_model[*i] = Some(candidates[place]);
         }
+        let guessed = absent.into_iter().filter(|i| of_model[*i].is_some()).collect();
         Some(Matching { guessed, ..Matching::new(&self.prefix, file, of_model) })
     }
 
