@@ -5,9 +5,11 @@ crates/qgraph/tests/golden/ops.safetensors   values and gradients of every op: `
 crates/qzoo/tests/golden/optim.safetensors   parameters after each of several steps of every optimizer
 crates/qzoo/tests/golden/schedules.json      learning rates of every schedule
 crates/qzoo/tests/golden/curves.json         losses of 20 training steps from weights and data that a formula gives
+crates/qzoo/tests/golden/*.pth               a small checkpoint in the zip and in the legacy format
 """
 import pathlib
 import torch
+import checkpoints
 import curves
 import ops
 import optim
@@ -20,4 +22,5 @@ for crate in ("qgraph", "qzoo"):
 ops.write(root / "crates/qgraph/tests/golden/ops.safetensors")
 optim.write(root / "crates/qzoo/tests/golden/optim.safetensors")
 schedules.write(root / "crates/qzoo/tests/golden/schedules.json")
+checkpoints.write(root / "crates/qzoo/tests/golden")
 curves.write(root / "crates/qzoo/tests/golden/curves.json")

@@ -24,6 +24,10 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Classify images
     Predict(Predict),
+    /// Make a run of a checkpoint file of PyTorch
+    Import(Import),
+    /// Write the weights of a run for PyTorch and other programs
+    Export(Export),
     /// Show a model layer by layer: output shape, parameters, MACs, activation bytes
     Summary(Summary),
     /// Write the HTML report of a run anew
@@ -114,11 +118,81 @@ pub(crate) struct Eval {
     pub(crate) run: PathBuf,
     #[command(flatten)]
     pub(crate) root: DataRoot,
+    /// Use the images of this file, in the binary format of the experiment's data set (CIFAR only), instead of its test images
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data_file: Option<PathBuf>,
     /// Stop after this many batches
     #[arg(long, value_name = "N")]
     pub(crate) limit_batches: Option<u64>,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "The file is read without executing anything: one that is not a plain state dict, perhaps nested in a dictionary, is refused. Names are those of
+PyTorch; a prefix such as `net.` or `module.` is found by itself, and `[import]` of the experiment maps other names. The run stands before its first
+step: evaluate it, classify with it, or train it on with train --resume.
+
+Examples:
+  quartz import qresnet14.pth --experiment experiments/qresnet14_published.toml
+  quartz import model.pth --experiment my.toml --out runs/published --json"
+)]
+pub(crate) struct Import {
+    /// What torch.save has written (.pth or .pt), in the zip or the legacy format
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The experiment whose model it is
+    #[arg(long, value_name = "EXPERIMENT")]
+    pub(crate) experiment: PathBuf,
+    /// Set a key of the experiment (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    #[command(flatten)]
+    pub(crate) root: DataRoot,
+    /// Folder of the run [default: runs/NAME-N]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Drop tensors that the model lacks even where their values are above 1e-5
+    #[arg(long)]
+    pub(crate) allow_dropped: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Names, shapes and element types are those of PyTorch's state dict. In PyTorch: torch.load(FILE, weights_only=True) for pth,
+safetensors.torch.load_file(FILE) for safetensors, then model.load_state_dict.
+
+Examples:
+  quartz export runs/quickstart-1 --format safetensors
+  quartz export runs/quickstart-1 --format pth --out model.pth"
+)]
+pub(crate) struct Export {
+    /// A run's folder (its best checkpoint is taken) or a checkpoint file
+    #[arg(value_name = "RUN|CHECKPOINT")]
+    pub(crate) run: PathBuf,
+    /// Kind of file
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) format: ExportFormat,
+    /// The file [default: export.safetensors or export.pth in the run's folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExportFormat {
+    /// safetensors
+    Safetensors,
+    /// a zip file like that of torch.save
+    #[value(alias = "pth-compatible")]
+    Pth,
 }
 
 #[derive(Args, Debug)]

@@ -6,6 +6,8 @@ pub mod data;
 pub mod ema;
 mod error;
 pub mod experiment;
+#[cfg(feature = "import-torch")]
+pub mod import;
 pub mod init;
 pub mod metrics;
 pub mod models;

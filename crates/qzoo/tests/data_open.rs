@@ -1,7 +1,7 @@
 //! From `[data]` of an experiment to splits: files below a data root, image folders, held-out images.
 
 use image::{Rgb, RgbImage};
-use qzoo::data::{DataError, Loader, LoaderOptions, data_root, open, open_test};
+use qzoo::data::{DataError, Loader, LoaderOptions, data_root, describe, open, open_test, open_test_file};
 use qzoo::experiment::{Data, Dataset};
 use std::collections::HashSet;
 use std::fs;
@@ -49,6 +49,29 @@ fn idx_sets_are_read_from_their_folders() {
     fs::write(root.path().join("mnist/train-labels-idx1-ubyte"), [0, 0, 8, 1, 0, 0, 0, 1, 5]).unwrap();
     let message = open(&data(Dataset::Mnist), root.path(), 0).unwrap_err().to_string();
     assert!(message.contains("1 labels for the 30 images"), "{message}");
+}
+
+#[test]
+fn test_images_can_come_from_a_file_and_be_normalised_otherwise() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("some.bin");
+    fs::write(&file, [&[3][..], &[255; 3072], &[9], &[0; 3072]].concat()).unwrap();
+    let std = Some(vec![0.25, 0.5, 1.0]);
+    let wanted = Data { mean: Some(vec![0.5; 3]), std, ..data(Dataset::Cifar10) };
+    let dataset = open_test_file(&wanted, &file).unwrap();
+    assert_eq!((dataset.len(), dataset.label(0), dataset.label(1)), (2, 3, 9));
+    assert_eq!(dataset.info(), &describe(&wanted, root.path()).unwrap());
+    let batch =
+        Loader::new(dataset, LoaderOptions::evaluation(2)).unwrap().epoch(0, 0).unwrap().next().unwrap().unwrap();
+    let pixels = batch.images.contiguous().to_vec::<f32>().unwrap();
+    assert_eq!([pixels[0], pixels[1024], pixels[2048], pixels[3072]], [2.0, 1.0, 0.5, -2.0]);
+
+    let short = Data { std: Some(vec![1.0]), ..wanted.clone() };
+    assert!(describe(&short, root.path()).unwrap_err().to_string().contains("3 channels"));
+    let message = open_test_file(&data(Dataset::Mnist), &file).unwrap_err().to_string();
+    assert!(message.contains("only those of CIFAR"), "{message}");
+    fs::write(&file, [0; 100]).unwrap();
+    assert!(matches!(open_test_file(&wanted, &file), Err(DataError::Damaged { .. })));
 }
 
 #[test]

@@ -46,6 +46,7 @@ const RESTARTS: (&str, &str) = ("schedule", "name = \"cosine_restarts\"");
 const POLY: (&str, &str) = ("schedule", "name = \"poly\"");
 const ONE_CYCLE: (&str, &str) = ("schedule", "name = \"one_cycle\"");
 const LOG: (&str, &str) = ("log", "");
+const IMPORT: (&str, &str) = ("import", "");
 
 const NO_NAME: &[&str] = &["1", "true", "[]", "1979-05-27"];
 const NO_BOOL: &[&str] = &["1", "\"true\"", "[]", "{}"];
@@ -69,6 +70,8 @@ const CASES: &[Case] = &[
     case(DATA, "train_limit", "100", NO_COUNT, &[]),
     case(DATA, "workers", "2", NO_COUNT, &["0", "257"]),
     case(DATA, "normalize", "false", NO_BOOL, &[]),
+    case(DATA, "mean", "[0.5, 0.5, 0.5]", &["0.5", "\"x\"", "{}", "true"], &["[]", "[0.5, 0.5]"]),
+    case(DATA, "std", "[0.25]", &["0.5", "\"x\"", "{}", "true"], &["[]"]),
     case(DATA, "augment", "{ flip = true }", &["1", "true", "\"flip\"", "[]"], &[]),
     case(AUGMENT, "crop_padding", "4", NO_COUNT, &["1025"]),
     case(AUGMENT, "crop_mode", "\"reflect\"", NO_NAME, NO_CHOICE),
@@ -138,6 +141,8 @@ const CASES: &[Case] = &[
     case(LOG, "checkpoint_every_steps", "10", NO_COUNT, &[]),
     case(LOG, "keep", "2", NO_COUNT, &["0", "1001"]),
     case(LOG, "tensorboard", "false", NO_BOOL, &[]),
+    case(IMPORT, "prefix", "\"net.module\"", NO_NAME, &["\"a..b\"", "\"net.\"", "\"net.*\"", "\"n?t\""]),
+    case(IMPORT, "names", "{ \"a.*\" = \"b.*\" }", &["1", "\"a\"", "[]"], &[]),
 ];
 
 /// Elements and entries one level further down: section, selector, the line up to the value, the value.
@@ -147,6 +152,9 @@ const INNER: &[(&str, &str, &str, &str)] = &[
     ("model", "name = \"mlp\"", "widths = [10, ", "65537"),
     ("model", "name = \"mlp\"", "widths = [10, ", "\"x\""),
     ("model", "name = \"mlp\"", "widths = [10, ", "1.5"),
+    ("data", "dataset = \"shapes\"", "mean = [0.5, 0.5, ", "-1"),
+    ("data", "dataset = \"shapes\"", "std = [0.5, 0.5, ", "0"),
+    ("data", "dataset = \"shapes\"", "std = [0.5, 0.5, ", "\"x\""),
     ("optim", "name = \"adam\"", "betas = [0.9, ", "1.0"),
     ("optim", "name = \"adam\"", "betas = [0.9, ", "true"),
     ("optim", "name = \"adamw\"", "betas = [0.9, ", "-0.5"),
@@ -158,6 +166,9 @@ const INNER: &[(&str, &str, &str, &str)] = &[
     ("backward", "", "layers = { a = \"ad\", b = ", "1"),
     ("backward", "", "layers = { a = \"ad\", ", "\"b c\" = \"ad\""),
     ("backward", "", "layers = { a = \"ad\", ", "\".b\" = \"ad\""),
+    ("import", "", "names = { a = \"b\", c = ", "1"),
+    ("import", "", "names = { a = \"b\", \"c.*\" = ", "\"d\""),
+    ("import", "", "names = { a = \"b\", ", "\"c?\" = \"d\""),
     ("optim", "name = \"sgd\"", "groups = [{ pattern = \"a\", lr = 1 }, { lr = 1, pattern = ", "\"\""),
     ("optim", "name = \"sgd\"", "groups = [{ pattern = \"a\", lr = 1 }, { lr = 1, pattern = ", "\"a$\""),
     ("optim", "name = \"sgd\"", "groups = [{ pattern = \"a\", lr = 1 }, { lr = 1, pattern = ", "3"),
@@ -181,6 +192,7 @@ fn document(section: &str, selector: &str, key: &str, line: &str) -> (String, us
         ("optim", "name = \"sgd\""),
         ("schedule", "name = \"constant\""),
         ("log", ""),
+        ("import", ""),
     ];
     let mut text = String::from("# a comment: 漢字\n");
     let mut number = 0;

@@ -15,6 +15,7 @@ pub(crate) fn run(arguments: &Eval) -> Result<(), Failure> {
     let evaluator = Evaluator::open(&arguments.run)?;
     let options = EvaluateOptions {
         data_root: qzoo::data::data_root(arguments.root.data.as_deref()),
+        data_file: arguments.data_file.clone(),
         limit_batches: arguments.limit_batches,
         stop: stop.flag.clone(),
     };
@@ -26,13 +27,14 @@ pub(crate) fn run(arguments: &Eval) -> Result<(), Failure> {
     if arguments.output.json {
         let result = json!({
             "top1": report.top1, "top5": report.top5, "loss": report.loss,
-            "images": report.images, "images_per_s": evaluation.images_per_s,
+            "images": report.images, "correct": evaluation.correct, "images_per_s": evaluation.images_per_s,
         });
         println!("{result}");
     } else {
         println!("{}", evaluator.path().display());
         println!("top-1 {}  top-5 {}  loss {}", percent(report.top1), percent(report.top5), loss(report.loss));
-        println!("{} images, {} images/s", count(report.images), count(evaluation.images_per_s.round() as u64));
+        let (correct, images) = (count(evaluation.correct), count(report.images));
+        println!("{correct} of {images} images, {} images/s", count(evaluation.images_per_s.round() as u64));
         for class in &report.classes {
             let share = class.recall.map_or_else(|| "–".into(), percent);
             println!("  {:20} {share:>9}  of {}", class.name, count(class.images));

@@ -3,9 +3,10 @@
 use crate::args::Summary;
 use crate::failure::Failure;
 use crate::format::{bytes, count};
-use qzoo::data::{Manifest, data_root, open_test};
-use qzoo::experiment::{Dataset, Experiment, Override};
+use qzoo::data::{data_root, describe};
+use qzoo::experiment::{Experiment, Override};
 use qzoo::models::Model;
+use qzoo::train::build_model;
 use serde_json::json;
 use std::path::Path;
 
@@ -67,22 +68,7 @@ pub(crate) fn run(arguments: &Summary) -> Result<(), Failure> {
 
 /// Builds the model of an experiment for the images of its data set. Only an image folder has to be there for that.
 pub(crate) fn build(experiment: &Experiment, data: Option<&Path>) -> Result<(Model, [usize; 3]), Failure> {
-    let (input, classes) = images(experiment, data)?;
-    let refused = |error: qgraph::Error| Failure::usage(format!("{}: {error}", experiment.name));
-    let mut model = Model::build(&experiment.model, input, classes, experiment.seed).map_err(refused)?;
-    model.set_backward(&experiment.backward).map_err(refused)?;
+    let model = build_model(experiment, &describe(&experiment.data, &data_root(data))?)?;
+    let input = model.input();
     Ok((model, input))
-}
-
-/// Size of an image, and number of classes.
-fn images(experiment: &Experiment, data: Option<&Path>) -> Result<([usize; 3], usize), Failure> {
-    let chosen = &experiment.data;
-    if chosen.dataset == Dataset::Folder {
-        let info = open_test(chosen, &data_root(data))?.info().clone();
-        return Ok(([info.shape.channels, info.shape.height, info.shape.width], info.classes.len()));
-    }
-    let manifest = Manifest::of(chosen.dataset.name())?;
-    let side = |own: usize| chosen.image_size.unwrap_or(own);
-    let shape = manifest.shape;
-    Ok(([shape.channels, side(shape.height), side(shape.width)], manifest.classes.len()))
 }

@@ -1,6 +1,6 @@
 //! `train`: an experiment from its file, or a run from where it stopped.
 
-use crate::args::Train;
+use crate::args::{DataRoot, Train};
 use crate::commands::signals;
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where runs go that are given no folder.
-const RUNS: &str = "runs";
+pub(super) const RUNS: &str = "runs";
 
 /// Trains, then writes the report and prints the totals.
 pub(crate) fn run(arguments: &Train) -> Result<(), Failure> {
@@ -81,7 +81,7 @@ fn start(experiment: Experiment, arguments: &Train, mut options: TrainOptions) -
         Some(path) => RunFolder::create_at(path)?,
         None => RunFolder::create(Path::new(RUNS), &experiment.name)?,
     };
-    options.environment = Some(environment(&experiment, arguments));
+    options.environment = Some(environment(&experiment, &arguments.root));
     Ok(Trainer::new(experiment, folder, options)?)
 }
 
@@ -101,7 +101,7 @@ fn resume(
         None => newest(experiment)?,
     };
     let own = Experiment::parse(path.join("config.resolved.toml"), &RunReader::open(&path)?.experiment()?, &[])?;
-    options.environment = Some(environment(&own, arguments));
+    options.environment = Some(environment(&own, &arguments.root));
     Ok(Trainer::resume(RunFolder::open(&path)?, options)?)
 }
 
@@ -113,8 +113,9 @@ fn newest(experiment: Option<&Experiment>) -> Result<PathBuf, Failure> {
     })
 }
 
-fn environment(experiment: &Experiment, arguments: &Train) -> Environment {
-    let data_root = match (&arguments.root.data, std::env::var_os("QUARTZ_DATA")) {
+/// Where and how this process runs.
+pub(super) fn environment(experiment: &Experiment, root: &DataRoot) -> Environment {
+    let data_root = match (&root.data, std::env::var_os("QUARTZ_DATA")) {
         (Some(_), _) => "--data",
         (None, Some(value)) if !value.is_empty() => "QUARTZ_DATA",
         _ => "default",

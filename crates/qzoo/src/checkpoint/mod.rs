@@ -10,6 +10,7 @@ mod file;
 mod folder;
 pub mod safetensors;
 mod state;
+pub mod torch;
 
 pub use error::CheckpointError;
 pub use file::{Checkpoint, weights_digest};

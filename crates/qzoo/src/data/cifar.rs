@@ -21,6 +21,18 @@ pub struct RecordFormat {
     pub most: u64,
 }
 
+impl RecordFormat {
+    /// The records of that data set, as many as there are.
+    pub fn of(manifest: &Manifest) -> Self {
+        RecordFormat {
+            shape: manifest.shape,
+            classes: manifest.classes.len(),
+            coarse_label: manifest.coarse_label,
+            most: u64::MAX,
+        }
+    }
+}
+
 /// Reads one split of the data set that `manifest` describes, its files in the manifest's order.
 ///
 /// # Errors
@@ -29,12 +41,7 @@ pub fn open(manifest: &Manifest, root: &Path, split: Split) -> Result<Dataset> {
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     for file in manifest.files.iter().filter(|file| file.split == split) {
         let path = manifest.locate(root, file)?;
-        let format = RecordFormat {
-            shape: manifest.shape,
-            classes: manifest.classes.len(),
-            coarse_label: manifest.coarse_label,
-            most: file.count,
-        };
+        let format = RecordFormat { most: file.count, ..RecordFormat::of(manifest) };
         let before = labels.len();
         read_records(Input::open(&path)?, format, &mut pixels, &mut labels)?;
         let found = (labels.len() - before) as u64;
@@ -42,6 +49,20 @@ pub fn open(manifest: &Manifest, root: &Path, split: Split) -> Result<Dataset> {
             tracing::warn!("{}: {found} records, the published file has {}", path.display(), file.count);
         }
     }
+    dataset(manifest, pixels, labels)
+}
+
+/// Reads records of the data set that `manifest` describes from a file of any name.
+///
+/// # Errors
+/// The file is missing or damaged.
+pub fn open_file(manifest: &Manifest, path: &Path) -> Result<Dataset> {
+    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+    read_records(Input::open(path)?, RecordFormat::of(manifest), &mut pixels, &mut labels)?;
+    dataset(manifest, pixels, labels)
+}
+
+fn dataset(manifest: &Manifest, pixels: Vec<u8>, labels: Vec<u32>) -> Result<Dataset> {
     let info = Arc::new(DatasetInfo::from(manifest));
     Dataset::new(info, Arc::new(MemoryImages::new(pixels, manifest.shape)), labels)
 }

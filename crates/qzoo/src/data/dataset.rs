@@ -147,6 +147,11 @@ impl Dataset {
         &self.info
     }
 
+    /// The same images under another description, of the same number of classes and channels.
+    pub(super) fn with_info(&self, info: DatasetInfo) -> Self {
+        Dataset { info: Arc::new(info), ..self.clone() }
+    }
+
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.part.as_ref().map_or(self.labels.len(), |part| part.len())

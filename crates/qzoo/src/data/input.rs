@@ -11,7 +11,7 @@ const DEFLATE_RATIO: u64 = 1032;
 
 enum Stream<'a> {
     Plain(Box<dyn BufRead + 'a>),
-    Gzip(GzDecoder<Box<dyn BufRead + 'a>>),
+    Gzip(Box<GzDecoder<Box<dyn BufRead + 'a>>>),
 }
 
 /// A file, or bytes that stand for one, unpacked on the way if they are gzip.
@@ -52,7 +52,7 @@ impl<'a> Input<'a> {
     fn new(path: &Path, mut bytes: Box<dyn BufRead + 'a>, length: u64) -> Result<Self> {
         let gzip = bytes.fill_buf().map_err(DataError::io(path, "read"))?.starts_with(&[0x1f, 0x8b]);
         let (stream, most) = match gzip {
-            true => (Stream::Gzip(GzDecoder::new(bytes)), length.saturating_mul(DEFLATE_RATIO)),
+            true => (Stream::Gzip(Box::new(GzDecoder::new(bytes))), length.saturating_mul(DEFLATE_RATIO)),
             false => (Stream::Plain(bytes), length),
         };
         Ok(Input { path: path.to_path_buf(), stream, offset: 0, most })

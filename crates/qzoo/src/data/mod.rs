@@ -39,5 +39,5 @@ pub use image_file::{MOST_DECODER_BYTES, MOST_FILE_BYTES, MOST_PIXELS, decode_im
 pub use input::Input;
 pub use loader::{Batches, Loader, LoaderOptions};
 pub use manifest::Manifest;
-pub use open::{Splits, data_root, open, open_test, read_split};
+pub use open::{Splits, data_root, describe, open, open_test, open_test_file, read_split};
 pub use verify::{FileReport, FileState, Listing, Presence, Verification, list, presence, verify};

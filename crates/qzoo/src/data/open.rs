@@ -64,6 +64,38 @@ pub fn open_test(data: &experiment::Data, root: &Path) -> Result<Dataset> {
     sized_split(data, root, Split::Test)
 }
 
+/// What the images of `data` are, without reading any; only an image folder has to be there for that.
+///
+/// # Errors
+/// An image folder is missing or damaged.
+pub fn describe(data: &experiment::Data, root: &Path) -> Result<DatasetInfo> {
+    if data.dataset == experiment::Dataset::Folder {
+        return Ok(open_test(data, root)?.info().clone());
+    }
+    let mut info = DatasetInfo::from(&Manifest::of(data.dataset.name())?);
+    if let Some(size) = data.image_size {
+        check_size(size)?;
+        info.shape = ImageShape { height: size, width: size, ..info.shape };
+    }
+    normalized(data, info)
+}
+
+/// Test images in a file of their own, plain or gzip: records as in the test file of the data set of `data`, which has to be CIFAR-10 or CIFAR-100.
+///
+/// # Errors
+/// Another data set, or the file is missing or damaged.
+pub fn open_test_file(data: &experiment::Data, path: &Path) -> Result<Dataset> {
+    let records = match data.dataset {
+        experiment::Dataset::Folder => None,
+        other => Some(Manifest::of(other.name())?).filter(|manifest| manifest.format == Format::Cifar),
+    };
+    let Some(manifest) = records else {
+        let message = format!("the images of {} are not in one file: only those of CIFAR are", data.dataset);
+        return Err(DataError::Argument(message));
+    };
+    adjusted(data, cifar::open_file(&manifest, path)?)
+}
+
 /// One split of the data set of that manifest below `root`, images in their own size.
 ///
 /// # Errors
@@ -86,13 +118,34 @@ fn sized_split(data: &experiment::Data, root: &Path, split: Split) -> Result<Dat
             return Err(DataError::Argument(format!("data.path is {path:?}, not a path below the data root")));
         }
         check_size(size)?;
-        return folder::open(&root.join(path), size, split);
+        return adjusted(data, folder::open(&root.join(path), size, split)?);
     }
-    let dataset = read_split(&Manifest::of(data.dataset.name())?, root, split)?;
-    match data.image_size {
-        Some(size) => resized(&dataset, size),
-        None => Ok(dataset),
-    }
+    adjusted(data, read_split(&Manifest::of(data.dataset.name())?, root, split)?)
+}
+
+/// The images in the size, and with the mean and deviation, that `data` wants.
+fn adjusted(data: &experiment::Data, dataset: Dataset) -> Result<Dataset> {
+    let dataset = match data.image_size {
+        Some(size) => resized(&dataset, size)?,
+        None => dataset,
+    };
+    let info = normalized(data, dataset.info().clone())?;
+    Ok(if info == *dataset.info() { dataset } else { dataset.with_info(info) })
+}
+
+/// With the mean and deviation of `data` where it has some.
+fn normalized(data: &experiment::Data, info: DatasetInfo) -> Result<DatasetInfo> {
+    let channels = info.shape.channels;
+    let choose = |key: &str, wanted: &Option<Vec<f64>>, own: &Vec<f32>| match wanted {
+        None => Ok(own.clone()),
+        Some(values) if values.len() == channels => Ok(values.iter().map(|value| *value as f32).collect()),
+        Some(values) => {
+            let count = values.len();
+            Err(DataError::Argument(format!("data.{key} has {count} numbers, but the images have {channels} channels")))
+        }
+    };
+    let (mean, std) = (choose("mean", &data.mean, &info.mean)?, choose("std", &data.std, &info.std)?);
+    Ok(DatasetInfo { mean, std, ..info })
 }
 
 fn check_size(size: usize) -> Result<()> {

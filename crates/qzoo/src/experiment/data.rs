@@ -49,6 +49,12 @@ pub struct Data {
     pub workers: usize,
     /// Subtract the data set's mean and divide by its standard deviation, channel by channel. Default true.
     pub normalize: bool,
+    /// One number a channel, pixels being in [0, 1], instead of the data set's mean: a published network needs those of its training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean: Option<Vec<f64>>,
+    /// One number above 0 a channel instead of the data set's standard deviation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub std: Option<Vec<f64>>,
     /// `[data.augment]`: random changes of the training images.
     pub augment: Augment,
 }
@@ -81,6 +87,8 @@ impl Default for Data {
             train_limit: 0,
             workers: 1,
             normalize: true,
+            mean: None,
+            std: None,
             augment: Augment::default(),
         }
     }
@@ -98,6 +106,17 @@ impl Data {
         checker.whole("workers", self.workers, 1, 256);
         if let Some(size) = self.image_size {
             checker.whole("image_size", size, 1, 4096);
+        }
+        for (key, least, values) in [("mean", 0.0, &self.mean), ("std", 1e-6, &self.std)] {
+            let Some(values) = values else { continue };
+            if !matches!(values.len(), 1 | 3) {
+                let message = format!("{key:?} has one number a channel, 1 or 3, not {}", values.len());
+                checker.wrong(key, message, None);
+            }
+            for (index, value) in values.iter().enumerate().filter(|(_, value)| !(least..=1e3).contains(*value)) {
+                let message = format!("an element of {key:?} must be from {least} to 1000, not {value}");
+                checker.within(key).wrong(index, message, None);
+            }
         }
         match (&self.path, self.dataset) {
             (Some(path), Dataset::Folder) => self.check_path(path, checker),

@@ -10,12 +10,14 @@
 //! | `[optim]` | [`Optim`] | the update rule |
 //! | `[schedule]` | [`Schedule`] | the learning rate over time |
 //! | `[log]` | [`Log`] | what the run writes |
+//! | `[import]` | [`Import`] | which tensor of a foreign checkpoint is which |
 
 mod backward;
 mod check;
 mod data;
 mod decode;
 mod diagnostics;
+mod import;
 mod load;
 mod log;
 mod model;
@@ -34,6 +36,7 @@ pub use backward::{Backward, BackwardMode};
 pub use check::{PathPart, Problem};
 pub use data::{Augment, CropMode, Data, Dataset};
 pub use diagnostics::{Diagnostic, Diagnostics, Origin};
+pub use import::Import;
 pub use load::LARGEST_FILE;
 pub use log::Log;
 pub use model::{ActivationName, InitName, Model, ModelName, NeuronName};
@@ -69,6 +72,8 @@ pub struct Experiment {
     pub schedule: Schedule,
     /// `[log]`.
     pub log: Log,
+    /// `[import]`.
+    pub import: Import,
 }
 
 impl Experiment {
@@ -90,6 +95,7 @@ impl Experiment {
         self.optim.check(&mut checker.within("optim"));
         self.schedule.check(&mut checker.within("schedule"));
         self.log.check(&mut checker.within("log"));
+        self.import.check(&mut checker.within("import"));
         self.schedule.check_beside(self.train.epochs, self.optim.lr, &mut checker.within("schedule"));
     }
 }

@@ -9,14 +9,14 @@ use super::suggest::{did_you_mean, nearest, one_of};
 use super::value::Item;
 use super::{
     Adadelta, Adam, AdamW, Augment, Backward, BackwardMode, Constant, Cosine, CosineRestarts, Data, Experiment, Group,
-    Log, Model, ModelName, MultiStep, Named, OneCycle, Optim, OptimName, Poly, Rule, Schedule, ScheduleName,
+    Import, Log, Model, ModelName, MultiStep, Named, OneCycle, Optim, OptimName, Poly, Rule, Schedule, ScheduleName,
     ScheduleUnit, Sgd, Shape, Step, Train,
 };
 
 /// The keys above the first section.
 const TOP: &[&str] = &["name", "seed"];
 /// The sections.
-const SECTIONS: &[&str] = &["data", "model", "backward", "train", "optim", "schedule", "log"];
+const SECTIONS: &[&str] = &["data", "model", "backward", "train", "optim", "schedule", "log", "import"];
 
 /// The keys that every optimizer has. Those that are missing have a default that depends on the optimizer.
 #[derive(Default, Deserialize)]
@@ -76,6 +76,7 @@ pub(super) fn experiment(root: &DeTable<'_>, decoder: &mut Decoder) -> Experimen
     section(decoder, "schedule", &mut |decoder, section| experiment.schedule = schedule(decoder, section));
     section(decoder, "train", &mut |decoder, section| experiment.train = plain::<Train>(decoder, section));
     section(decoder, "log", &mut |decoder, section| experiment.log = plain::<Log>(decoder, section));
+    section(decoder, "import", &mut |decoder, section| experiment.import = import(decoder, section));
     experiment
 }
 
@@ -124,6 +125,7 @@ fn all_keys() -> Vec<(&'static str, Vec<&'static str>)> {
         ("optim", optim),
         ("schedule", schedule),
         ("log", keys_of::<Log>().to_vec()),
+        ("import", keys_of::<Import>().to_vec()),
     ]
 }
 
@@ -209,6 +211,21 @@ fn backward(decoder: &mut Decoder, mut section: Section<'_, '_>) -> Backward {
         }
     }
     backward
+}
+
+fn import(decoder: &mut Decoder, mut section: Section<'_, '_>) -> Import {
+    let names = take_item(&mut section.pairs, "names");
+    let mut import: Import = plain(decoder, section);
+    if let Some(item) = names
+        && let Some(table) = decoder.table("import.names", item)
+    {
+        for (pattern, item) in table {
+            if let Some(name) = decoder.value::<String>(pattern.get_ref(), item) {
+                import.names.insert(pattern.get_ref().clone().into_owned(), name);
+            }
+        }
+    }
+    import
 }
 
 fn optim_keys() -> Vec<&'static str> {

@@ -187,6 +187,14 @@ impl Model {
         self.network.composites().into_iter().flat_map(Composite::paths).collect()
     }
 
+    /// Names of the weights of each projection that a batch normalisation directly follows, and of that normalisation's running mean. Weights
+    /// that several projections share stand in several rows.
+    pub fn normalised(&self) -> Vec<[&str; 2]> {
+        let (parameters, buffers) = (self.parameters.parameters(), self.parameters.buffers());
+        let positions = self.network.composites().into_iter().flat_map(Composite::normalised);
+        positions.map(|[weight, mean]| [parameters[weight].name.as_str(), buffers[mean].name.as_str()]).collect()
+    }
+
     /// One row a layer, for one image.
     ///
     /// # Errors

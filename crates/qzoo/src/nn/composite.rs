@@ -105,6 +105,14 @@ impl Composite {
         }
     }
 
+    /// Positions of the weights of each projection that a normalisation directly follows, and of that normalisation's running mean.
+    pub(crate) fn normalised(&self) -> Vec<[usize; 2]> {
+        match &*self.body {
+            Body::Unit(unit) => unit.normalised(),
+            Body::Residual(residual) => residual.children().flat_map(Composite::normalised).collect(),
+        }
+    }
+
     /// Adds the rows of all layers; returns the output's shape.
     ///
     /// # Errors

@@ -146,6 +146,12 @@ impl Quadratic {
         (0..count).map(|i| tape.slice(z, 0, i * images..(i + 1) * images)).collect()
     }
 
+    /// Positions of the weights of each projection and of its normalisation's running mean.
+    pub(crate) fn normalised(&self) -> Vec<[usize; 2]> {
+        let weights = self.neuron.weights.iter().map(|matrix| self.matrices[*matrix].weight());
+        weights.zip(&self.norms).map(|(weight, norm)| [weight, norm.statistics()]).collect()
+    }
+
     /// Makes the normalisation of each projection part of its weights, where no two share them.
     ///
     /// # Errors

@@ -168,6 +168,17 @@ impl Unit {
         }
     }
 
+    /// Positions of the weights of each projection that a normalisation directly follows, and of that normalisation's running mean.
+    pub(crate) fn normalised(&self) -> Vec<[usize; 2]> {
+        match (&self.source, &self.norm, self.order) {
+            (Source::Projection(projection), Some(norm), Order::NormFirst) => {
+                vec![[projection.weight(), norm.statistics()]]
+            }
+            (Source::Projection(_), ..) => Vec::new(),
+            (Source::Quadratic(quadratic), ..) => quadratic.normalised(),
+        }
+    }
+
     /// The normalisation.
     pub fn norm(&self) -> Option<&BatchNorm> {
         self.norm.as_ref()

@@ -8,6 +8,7 @@ use super::{Event, Observer, StopFlag};
 use crate::Result;
 use crate::checkpoint::{Checkpoint, CheckpointError, State};
 use crate::experiment::Experiment;
+use crate::nn::Parameters;
 use crate::run::{EvaluationReport, RunReader};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,6 +18,8 @@ use std::time::Instant;
 pub struct EvaluateOptions {
     /// Where the data sets are.
     pub data_root: PathBuf,
+    /// Evaluate on the images of this file instead of the data set's test images, see [`open_test_file`](crate::data::open_test_file).
+    pub data_file: Option<PathBuf>,
     /// At most so many batches.
     pub limit_batches: Option<u64>,
     /// Set by another thread to stop.
@@ -30,6 +33,8 @@ pub struct Evaluation {
     pub report: EvaluationReport,
     /// Images a second, with the loading of the data.
     pub images_per_s: f64,
+    /// Images that were recognised.
+    pub correct: u64,
 }
 
 /// A trained network, read from the folder of a run or from a checkpoint.
@@ -66,6 +71,11 @@ impl Evaluator {
         &self.path
     }
 
+    /// The parameters and buffers that are evaluated.
+    pub fn parameters(&self) -> &Parameters {
+        self.network.parameters()
+    }
+
     /// The experiment that trained the network.
     pub fn experiment(&self) -> &Experiment {
         &self.experiment
@@ -81,7 +91,7 @@ impl Evaluator {
     /// # Errors
     /// The data cannot be had, or is not that of the training.
     pub fn evaluate(&self, options: &EvaluateOptions, observer: &mut dyn Observer) -> Result<Option<Evaluation>> {
-        let feed = EvaluationFeed::open_test(&self.experiment, &options.data_root, options.limit_batches)?;
+        let feed = EvaluationFeed::open_test(&self.experiment, options)?;
         let info = feed.info();
         if (&info.classes, image_shape(info)) != (&self.state.classes, self.state.image_shape) {
             let message = "was trained on data with other classes or another image size";
@@ -100,7 +110,8 @@ impl Evaluator {
             let mut report = evaluation_report(&metrics, &self.state.classes, samples);
             report.split = split.into();
             report.checkpoint = self.path.display().to_string();
-            Evaluation { images_per_s: report.images as f64 / seconds.max(1e-9), report }
+            let correct = metrics.correct();
+            Evaluation { images_per_s: report.images as f64 / seconds.max(1e-9), correct, report }
         }))
     }
 }

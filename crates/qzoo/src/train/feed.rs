@@ -1,10 +1,9 @@
-use super::TrainOptions;
+use super::{EvaluateOptions, TrainOptions};
 use crate::Result;
 use crate::checkpoint::Normalization;
 use crate::data::{self, Batch, Batches, DataError, Dataset, DatasetInfo, Loader, LoaderOptions};
 use crate::experiment::Experiment;
 use std::fmt;
-use std::path::Path;
 
 /// The data of a run, split by split.
 pub(super) struct Feed {
@@ -75,9 +74,13 @@ impl TrainBatches {
 }
 
 impl EvaluationFeed {
-    /// The test images of the experiment.
-    pub(super) fn open_test(experiment: &Experiment, root: &Path, limit: Option<u64>) -> Result<Self> {
-        Self::new(experiment, data::open_test(&experiment.data, root)?, limit)
+    /// The test images of the experiment, or those of a file.
+    pub(super) fn open_test(experiment: &Experiment, options: &EvaluateOptions) -> Result<Self> {
+        let dataset = match &options.data_file {
+            Some(file) => data::open_test_file(&experiment.data, file)?,
+            None => data::open_test(&experiment.data, &options.data_root)?,
+        };
+        Self::new(experiment, dataset, options.limit_batches)
     }
 
     fn new(experiment: &Experiment, dataset: Dataset, limit: Option<u64>) -> Result<Self> {

@@ -8,6 +8,7 @@ mod epoch;
 mod evaluate;
 mod evaluator;
 mod feed;
+mod given;
 mod network;
 mod observer;
 mod options;
@@ -23,6 +24,7 @@ mod trainer;
 
 pub use divergence::Divergence;
 pub use evaluator::{EvaluateOptions, Evaluation, Evaluator};
+pub use given::{Beginning, begin_with, build_model};
 pub use observer::{Event, Observer, Silent, Started, StepEvent};
 pub use options::{End, StopFlag, TrainOptions};
 pub use predictor::{Guess, Prediction, Predictor};

@@ -59,6 +59,11 @@ impl Network {
         Ok(Network { model })
     }
 
+    /// The model by itself.
+    pub(super) fn into_model(self) -> Model {
+        self.model
+    }
+
     /// The parameters and buffers.
     pub(super) fn parameters(&self) -> &Parameters {
         self.model.parameters()

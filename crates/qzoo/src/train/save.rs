@@ -3,6 +3,8 @@ use super::recorder::Recorder;
 use super::trainer::Trainer;
 use crate::Result;
 use crate::checkpoint::{Checkpoint, Purpose};
+use crate::ema::Ema;
+use crate::optim::Optimizer;
 use qtensor::{DType, Tensor};
 
 /// Begins the names of the optimizer's tensors.
@@ -13,12 +15,7 @@ pub(super) const EMA: &str = "ema:";
 impl Trainer {
     /// Saves everything that is needed to go on to the bit.
     pub(super) fn save_last(&mut self, recorder: &mut Recorder<'_>) -> Result<()> {
-        let mut tensors: Vec<(String, Tensor)> = self.network.named();
-        let optimizer = self.optimizer.export(self.network.parameters());
-        tensors.extend(optimizer.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
-        if let Some(ema) = &self.ema {
-            tensors.extend(ema.parameters().named().map(|(name, tensor)| (format!("{EMA}{name}"), tensor.clone())));
-        }
+        let tensors = training_tensors(&self.network, &self.optimizer, self.ema.as_ref());
         // A step may leave weights that only the next one would notice.
         if let Some((name, _)) = tensors.iter().find(|(_, tensor)| !is_finite(tensor)) {
             let loss = self.state.totals.loss / self.state.totals.images.max(1) as f64;
@@ -51,6 +48,17 @@ impl Trainer {
         self.checkpoints.save_best(&Checkpoint { state, tensors })?;
         recorder.saved(&self.checkpoints.best(), self.state.position.step)
     }
+}
+
+/// All tensors of a training checkpoint.
+pub(super) fn training_tensors(network: &Network, optimizer: &Optimizer, ema: Option<&Ema>) -> Vec<(String, Tensor)> {
+    let mut tensors = network.named();
+    let state = optimizer.export(network.parameters());
+    tensors.extend(state.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
+    if let Some(ema) = ema {
+        tensors.extend(ema.parameters().named().map(|(name, tensor)| (format!("{EMA}{name}"), tensor.clone())));
+    }
+    tensors
 }
 
 /// Whether no element is infinite or not a number.

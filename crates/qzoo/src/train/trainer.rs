@@ -1,9 +1,10 @@
-use super::feed::{Feed, image_shape, normalization};
+use super::feed::{Feed, image_shape};
+use super::given::first_state;
 use super::network::Network;
 use super::pace::Pace;
 use super::recorder::Recorder;
 use super::{Divergence, End, Event, Observer, Started, TrainOptions};
-use crate::checkpoint::{Best, CheckpointFolder, EpochRecord, Position, Purpose, RunningTotals, State};
+use crate::checkpoint::{Best, CheckpointFolder, EpochRecord, Position, RunningTotals, State};
 use crate::data::DataError;
 use crate::ema::Ema;
 use crate::experiment::Experiment;
@@ -93,21 +94,8 @@ impl Trainer {
         let Parts { feed, network } = parts;
         let epochs = options.epochs.unwrap_or(experiment.train.epochs) as u64;
         let steps = feed.batches_per_epoch().div_ceil(experiment.train.accumulate.max(1) as u64);
-        let state = State {
-            purpose: Purpose::Training,
-            experiment: text,
-            classes: feed.info().classes.clone(),
-            image_shape: image_shape(feed.info()),
-            normalization: normalization(feed.info(), experiment.data.normalize),
-            limit_batches: options.limit_batches,
-            epochs,
-            position: Position::default(),
-            totals: RunningTotals::default(),
-            history: Vec::new(),
-            best: None,
-            metric_lines: 0,
-            finished: false,
-        };
+        let state =
+            State { limit_batches: options.limit_batches, epochs, ..first_state(&experiment, text, feed.info()) };
         let decay = experiment.train.ema_decay;
         Ok(Trainer {
             checkpoints: CheckpointFolder::open(&folder.checkpoints(), experiment.log.keep)?,

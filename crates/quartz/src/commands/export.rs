@@ -1,0 +1,64 @@
+//! `export`: the weights of a run as a file for other programs.
+
+use crate::args::{Export, ExportFormat};
+use crate::failure::Failure;
+use crate::format::{bytes, count};
+use qzoo::checkpoint::atomic::AtomicFile;
+use qzoo::checkpoint::{safetensors, torch};
+use qzoo::train::Evaluator;
+use serde_json::json;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes the file and prints its path.
+pub(crate) fn run(arguments: &Export) -> Result<(), Failure> {
+    let evaluator = Evaluator::open(&arguments.run)?;
+    let tensors: Vec<_> = evaluator.parameters().named().collect();
+    let path = arguments.out.clone().unwrap_or_else(|| beside(&arguments.run, arguments.format));
+    if path.exists() && !arguments.force {
+        return Err(Failure::usage(format!(
+            "{}: exists; name another file with --out, or add --force",
+            path.display()
+        )));
+    }
+    let refused = |error: std::io::Error| Failure::run(format!("{}: cannot write: {error}", path.display()));
+    match arguments.format {
+        ExportFormat::Safetensors => {
+            let mut writer = BufWriter::new(AtomicFile::create(&path).map_err(refused)?);
+            safetensors::write(&mut writer, &tensors, &[("format", "pt")]).map_err(refused)?;
+            let file = writer.into_inner().map_err(|error| refused(error.into_error()))?;
+            file.commit().map_err(refused)?;
+        }
+        ExportFormat::Pth => {
+            // The archive's directory points back into the file, so it is made in memory and written at once.
+            let mut archive = std::io::Cursor::new(Vec::new());
+            torch::write(&mut archive, &tensors).map_err(refused)?;
+            let mut file = AtomicFile::create(&path).map_err(refused)?;
+            file.write_all(archive.get_ref()).and_then(|()| file.commit()).map_err(refused)?;
+        }
+    }
+    let size = File::open(&path).and_then(|file| file.metadata()).map_err(refused)?.len();
+    if arguments.output.json {
+        println!("{}", json!({ "file": path, "tensors": tensors.len(), "bytes": size }));
+    } else {
+        println!("{}", path.display());
+        if !arguments.output.quiet {
+            anstream::eprintln!("{} tensors, {}", count(tensors.len() as u64), bytes(size));
+        }
+    }
+    Ok(())
+}
+
+/// The file that is written where none is named: in the folder of a run, or beside a checkpoint.
+fn beside(run: &Path, format: ExportFormat) -> PathBuf {
+    let extension = match format {
+        ExportFormat::Safetensors => "safetensors",
+        ExportFormat::Pth => "pth",
+    };
+    if run.is_dir() {
+        run.join("export").with_extension(extension)
+    } else {
+        run.with_extension(format!("export.{extension}"))
+    }
+}
