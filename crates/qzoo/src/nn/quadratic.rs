@@ -148,7 +148,8 @@ impl Quadratic {
 
     /// Positions of the weights of each projection and of its normalisation's running mean.
     pub(crate) fn normalised(&self) -> Vec<[usize; 2]> {
-        let weights = self.neuron.weights.iter().map(|matrix| self.matrices[*matrix].weight());
+        let weights =
+            self.neuron.terms.iter().flat_map(|term| &term.weights).map(|matrix| self.matrices[*matrix].weight());
         weights.zip(&self.norms).map(|(weight, norm)| [weight, norm.statistics()]).collect()
     }
 
