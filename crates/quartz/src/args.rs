@@ -221,6 +221,9 @@ pub(crate) struct Summary {
     pub(crate) set: Vec<String>,
     #[command(flatten)]
     pub(crate) root: DataRoot,
+    /// Also measure training steps on random images: what each layer keeps for its backward pass, and the time that it takes, in each backward mode
+    #[arg(long)]
+    pub(crate) memory: bool,
     /// Print one JSON object on stdout
     #[arg(long)]
     pub(crate) json: bool,

@@ -108,6 +108,7 @@ impl Observer for Progress {
                     if *best { "  best so far" } else { "" }
                 ));
             }
+            Event::Note(text) => self.say(text),
             Event::Warning(text) => match &self.bar {
                 Some(bar) => bar.suspend(|| anstream::eprintln!("warning: {text}")),
                 None => anstream::eprintln!("warning: {text}"),

@@ -6,6 +6,7 @@ pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod list;
+mod memory;
 pub(crate) mod predict;
 mod profile;
 pub(crate) mod report;

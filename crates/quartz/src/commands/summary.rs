@@ -15,6 +15,10 @@ pub(crate) fn run(arguments: &Summary) -> Result<(), Failure> {
     let overrides: Vec<Override> = arguments.set.iter().map(|set| Override::set(set)).collect();
     let experiment = Experiment::load(&arguments.experiment, &overrides)?;
     let (model, input) = build(&experiment, arguments.root.data.as_deref())?;
+    let memory = match arguments.memory {
+        true => Some(qzoo::train::memory_profile(&experiment, input, model.classes())?),
+        false => None,
+    };
     let rows = model.summary()?;
     let parameters: usize = rows.iter().map(|row| row.parameters).sum();
     let macs: u64 = rows.iter().map(|row| row.macs).sum();
@@ -31,7 +35,7 @@ pub(crate) fn run(arguments: &Summary) -> Result<(), Failure> {
             .collect();
         let all = json!({
             "model": model.name().name(), "input": input, "classes": model.classes(), "parameters": parameters, "macs": macs,
-            "activation_bytes": activations, "layers": layers,
+            "activation_bytes": activations, "layers": layers, "memory": memory,
         });
         println!("{all}");
         return Ok(());
@@ -63,6 +67,9 @@ pub(crate) fn run(arguments: &Summary) -> Result<(), Failure> {
         count(macs),
         bytes(activations)
     );
+    if let Some(memory) = &memory {
+        super::memory::print(memory);
+    }
     Ok(())
 }
 

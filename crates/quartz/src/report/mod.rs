@@ -1,6 +1,7 @@
 //! `report.html`: a run on one page, made from the files in its folder.
 
 pub(crate) mod html;
+mod memory;
 mod plots;
 mod sections;
 
@@ -34,6 +35,9 @@ fn render(run: &RunReader, images: &ImageSource<'_>) -> Result<String, Failure> 
     }
     if let Some(profile) = run.profile()? {
         body += &html::section("Time and memory by layer", &sections::layers(&profile));
+    }
+    if let Some(memory) = run.memory()? {
+        body += &html::section("Memory and time by backward mode", &memory::table(&memory));
     }
     body += &html::section("Epochs", &sections::epochs(&metrics));
     body += &html::section("Experiment", &sections::experiment(&run.experiment()?));

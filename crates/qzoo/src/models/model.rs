@@ -3,7 +3,7 @@ use super::plan::Plan;
 use super::{cifar_cnn, cifar_resnet, mlp, mobilenet, resnet, small_cnn, vgg};
 use crate::experiment::{self, Backward, InitName, ModelName, pattern};
 use crate::init::{FanMode, Init, Nonlinearity};
-use crate::nn::{Builder, Composite, Context, Leaves, Parameters, Phase, Row, Sequential, Walk, update_running};
+use crate::nn::{Body, Builder, Composite, Context, Leaves, Parameters, Phase, Row, Sequential, Walk, update_running};
 use qgraph::{Effect, Error, Result, Tape, Var};
 use qtensor::Tensor;
 use std::sync::Arc;
@@ -77,6 +77,15 @@ impl Model {
             input,
             classes,
         };
+        for wanted in config.neurons.keys() {
+            let composites = model.composites();
+            if !composites.iter().any(|name| pattern::matches(wanted, name)) {
+                let layers = composites.join(", ");
+                let message =
+                    format!("no layer of {} matches {wanted} of neurons; its layers are {layers}", config.name);
+                return Err(Error::argument("model", message));
+            }
+        }
         // Walking once finds an image that is too small for the network before any is given.
         model.summary()?;
         Ok(model)
@@ -185,6 +194,17 @@ impl Model {
     /// Names of the parts whose backward mode can be chosen, outermost first.
     pub fn composites(&self) -> Vec<&str> {
         self.network.composites().into_iter().flat_map(Composite::paths).collect()
+    }
+
+    /// Names of the innermost parts whose backward mode can be chosen.
+    pub fn units(&self) -> Vec<&str> {
+        self.network.composites().into_iter().flat_map(Composite::units).map(Composite::path).collect()
+    }
+
+    /// Whether any layer is quadratic.
+    pub fn is_quadratic(&self) -> bool {
+        let mut units = self.network.composites().into_iter().flat_map(Composite::units);
+        units.any(|unit| matches!(unit.body(), Body::Unit(unit) if unit.is_quadratic()))
     }
 
     /// Names of the weights of each projection that a batch normalisation directly follows, and of that normalisation's running mean. Weights

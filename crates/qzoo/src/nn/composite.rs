@@ -85,6 +85,14 @@ impl Composite {
         &self.body
     }
 
+    /// The innermost composites: this one, or those within.
+    pub fn units(&self) -> Vec<&Composite> {
+        match &*self.body {
+            Body::Unit(_) => vec![self],
+            Body::Residual(residual) => residual.children().flat_map(Composite::units).collect(),
+        }
+    }
+
     /// This composite's name and those within, outermost first.
     pub fn paths(&self) -> Vec<&str> {
         let mut paths = vec![self.path()];

@@ -179,6 +179,11 @@ impl Unit {
         }
     }
 
+    /// Whether it is made of a quadratic neuron.
+    pub fn is_quadratic(&self) -> bool {
+        matches!(self.source, Source::Quadratic(_))
+    }
+
     /// The normalisation.
     pub fn norm(&self) -> Option<&BatchNorm> {
         self.norm.as_ref()

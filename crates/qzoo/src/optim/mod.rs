@@ -73,6 +73,11 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Tensors of the size of a parameter that are kept for each.
+    pub fn slots(&self) -> usize {
+        slots(&self.rule).len()
+    }
+
     /// The learning rate of each parameter before the schedule, by position.
     pub fn learning_rates(&self) -> impl Iterator<Item = f64> {
         self.settings.iter().map(|s| s.lr)

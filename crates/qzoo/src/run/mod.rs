@@ -9,6 +9,7 @@
 //! | `log.txt` | what the run said |
 //! | `checkpoints/` | `last`, `best` and earlier ones |
 //! | `evaluation.json`, `profile.json`, `result.json` | final accuracy by class with samples, time and memory by layer, totals |
+//! | `memory.json` | memory and time by layer in each backward mode |
 //! | `lock` | keeps a second writer out |
 
 mod clock;
@@ -17,6 +18,7 @@ mod error;
 mod folder;
 mod lock;
 mod log;
+mod memory;
 mod metrics;
 mod reader;
 mod results;
@@ -27,6 +29,7 @@ pub use environment::{Environment, GitState, Surroundings};
 pub use error::RunError;
 pub use folder::{RunFolder, latest};
 pub use log::LogFile;
+pub use memory::{LayerMemory, LayerMode, MemoryPlan, MemoryProfile, ModeTotal};
 pub use metrics::{EpochLine, Metrics, MetricsFile, Record, StepLine, read_metrics};
 pub use reader::RunReader;
 pub use results::{ClassResult, EvaluationReport, LayerCost, PassCost, Profile, RunResult, Sample};

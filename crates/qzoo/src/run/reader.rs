@@ -1,4 +1,6 @@
-use super::{Environment, EvaluationReport, Metrics, Profile, Result, RunError, RunResult, read_metrics};
+use super::{
+    Environment, EvaluationReport, MemoryProfile, Metrics, Profile, Result, RunError, RunResult, read_metrics,
+};
 use serde::de::DeserializeOwned;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -67,6 +69,14 @@ impl RunReader {
     /// The file cannot be read or is damaged.
     pub fn profile(&self) -> Result<Option<Profile>> {
         self.json("profile.json")
+    }
+
+    /// Memory and time by layer and backward mode; `None` before the end of the run.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn memory(&self) -> Result<Option<MemoryProfile>> {
+        self.json("memory.json")
     }
 
     /// The totals; `None` before the end of the run.

@@ -1,5 +1,5 @@
 use crate::checkpoint::weights_digest;
-use crate::experiment::{Experiment, Precision};
+use crate::experiment::{Backward, BackwardMode, Experiment, Precision};
 use crate::models::{Folded, Model};
 use crate::nn::{Leaves, Parameters, Phase};
 use crate::{Error, Result};
@@ -62,6 +62,27 @@ impl Network {
     /// The model by itself.
     pub(super) fn into_model(self) -> Model {
         self.model
+    }
+
+    /// The same network with other backward modes.
+    pub(super) fn with_backward(&self, backward: &Backward) -> Result<Network> {
+        let mut network = self.clone();
+        network.model.set_backward(backward)?;
+        Ok(network)
+    }
+
+    /// Names of the innermost layers whose backward mode can be chosen.
+    pub(super) fn units(&self) -> Vec<String> {
+        self.model.units().into_iter().map(String::from).collect()
+    }
+
+    /// The modes that differ for this network: those of quadratic neurons only where it has some.
+    pub(super) fn distinct_modes(&self) -> &'static [BackwardMode] {
+        use BackwardMode::{Ad, Recompute, Symbolic, SymbolicNormalised, SymbolicRecompute};
+        match self.model.is_quadratic() {
+            true => &[Ad, Symbolic, SymbolicNormalised, SymbolicRecompute, Recompute],
+            false => &[Symbolic, Recompute],
+        }
     }
 
     /// The parameters and buffers.

@@ -33,6 +33,8 @@ pub enum Event<'a> {
         /// Optimizer steps that it holds.
         step: u64,
     },
+    /// What the run decided by itself.
+    Note(&'a str),
     /// Something that a person should know, and that does not stop the run.
     Warning(&'a str),
     /// The run is over, for now or for good.

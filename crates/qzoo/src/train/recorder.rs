@@ -53,6 +53,12 @@ impl<'a> Recorder<'a> {
         Ok(self.log.line(message)?)
     }
 
+    /// What the run decided by itself.
+    pub(super) fn note(&mut self, message: &str) -> Result<()> {
+        self.observer.event(&Event::Note(message));
+        self.log(message)
+    }
+
     /// Something that a person should know.
     pub(super) fn warn(&mut self, message: &str) -> Result<()> {
         self.observer.event(&Event::Warning(message));

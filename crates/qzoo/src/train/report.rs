@@ -16,6 +16,7 @@ impl Trainer {
     /// Evaluates the best weights in full and measures a step, for the report.
     pub(super) fn report(&mut self, recorder: &mut Recorder<'_>) -> Result<End> {
         self.write_profile()?;
+        self.write_memory()?;
         let mut network = self.evaluated_network();
         let mut which = "last";
         if self.state.best.is_some() && self.checkpoints.best().exists() {

@@ -9,7 +9,7 @@ use crate::data::DataError;
 use crate::ema::Ema;
 use crate::experiment::Experiment;
 use crate::optim::Optimizer;
-use crate::run::{EpochLine, RunFolder, RunResult, unix_seconds};
+use crate::run::{EpochLine, MemoryPlan, RunFolder, RunResult, unix_seconds};
 use crate::schedule::Schedule;
 use crate::{Error, Result};
 
@@ -34,6 +34,8 @@ pub struct Trainer {
     pub(super) saved: Option<Position>,
     /// The most bytes in tensors before the pool's own count was reset.
     pub(super) peak_bytes: u64,
+    /// The backward modes, where the run chose them.
+    pub(super) plan: Option<MemoryPlan>,
 }
 
 /// What a run came to.
@@ -112,6 +114,7 @@ impl Trainer {
             warnings: Vec::new(),
             saved: None,
             peak_bytes: 0,
+            plan: None,
         })
     }
 
@@ -157,6 +160,9 @@ impl Trainer {
 
     fn run_with(&mut self, recorder: &mut Recorder<'_>) -> Result<Outcome> {
         self.announce(recorder)?;
+        if let Some(message) = self.plan_memory()? {
+            recorder.note(&message)?;
+        }
         if self.saved.is_none() {
             self.save_last(recorder)?;
         }
