@@ -245,7 +245,7 @@ pub(crate) struct List {
     pub(crate) what: Listed,
 }
 
-#[derive(ValueEnum, Clone, Copy, Debug)]
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listed {
     Models,
     Neurons,

@@ -63,6 +63,9 @@ fn the_written_form_reads_back_for_every_variant() {
     arguments.push("data={ dataset = \"folder\", path = \"a \\\"b\\\" é\", image_size = 9 }".into());
     arguments.push("backward.layers={ \"a.*\" = \"symbolic\", b = \"recompute\" }".into());
     arguments.push("optim.groups=[{ pattern = \"a*\", lr = 0.0 }, { pattern = \"b\", weight_decay = 1 }]".into());
+    arguments.push("backward={ mode = \"auto\", memory_budget = \"1.5GiB\" }".into());
+    arguments
+        .push("model={ name = \"mlp\", neurons = { fc1 = \"type1\" }, rank = 2, branch_activation = \"relu\" }".into());
     arguments.push(format!("seed={}", i64::MAX));
     for argument in arguments {
         let experiment = Experiment::parse("t.toml", base, &[Override::set(&argument)]);

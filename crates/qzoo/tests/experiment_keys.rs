@@ -32,6 +32,8 @@ const FOLDER: (&str, &str) = ("data", "dataset = \"folder\"\npath = \"a/b\"\nima
 const AUGMENT: (&str, &str) = ("data.augment", "");
 const MLP: (&str, &str) = ("model", "name = \"mlp\"");
 const CNN: (&str, &str) = ("model", "name = \"small_cnn\"");
+const FORM: (&str, &str) = ("model", "name = \"mlp\"\nneuron = \"type1\"");
+const AUTO: (&str, &str) = ("backward", "mode = \"auto\"\nmemory_budget = \"1GiB\"");
 const BACKWARD: (&str, &str) = ("backward", "");
 const TRAIN: (&str, &str) = ("train", "");
 const SGD: (&str, &str) = ("optim", "name = \"sgd\"");
@@ -82,6 +84,9 @@ const CASES: &[Case] = &[
     case(MLP, "widths", "[10, 20]", &["10", "\"10\"", "{}", "true"], &[]),
     case(MLP, "batch_norm", "false", NO_BOOL, &[]),
     case(MLP, "neuron", "\"type3\"", NO_NAME, NO_CHOICE),
+    case(MLP, "neurons", "{ \"fc1\" = \"ours\" }", &["1", "\"ours\"", "[]"], &[]),
+    case(FORM, "rank", "4", NO_COUNT, &["0", "1025"]),
+    case(MLP, "branch_activation", "\"relu\"", NO_NAME, NO_CHOICE),
     case(CNN, "branch_norm", "false", NO_BOOL, &[]),
     case(MLP, "dropout", "0.5", NO_NUMBER, NO_SHARE),
     case(MLP, "activation", "\"tanh\"", NO_NAME, NO_CHOICE),
@@ -94,6 +99,7 @@ const CASES: &[Case] = &[
     case(CNN, "winograd", "false", NO_BOOL, &[]),
     case(BACKWARD, "mode", "\"recompute\"", NO_NAME, NO_CHOICE),
     case(BACKWARD, "layers", "{ \"a.*\" = \"ad\" }", &["1", "\"ad\"", "[]"], &[]),
+    case(AUTO, "memory_budget", "\"1.5 GiB\"", NO_NAME, &["\"\"", "\"512\"", "\"0MiB\"", "\"-1MiB\"", "\"512MB\""]),
     case(TRAIN, "epochs", "3", NO_COUNT, &["0", "1000001"]),
     case(TRAIN, "batch_size", "32", NO_COUNT, &["0", "65537"]),
     case(TRAIN, "precision", "\"bf16\"", NO_NAME, NO_CHOICE),
@@ -166,6 +172,8 @@ const INNER: &[(&str, &str, &str, &str)] = &[
     ("backward", "", "layers = { a = \"ad\", b = ", "1"),
     ("backward", "", "layers = { a = \"ad\", ", "\"b c\" = \"ad\""),
     ("backward", "", "layers = { a = \"ad\", ", "\".b\" = \"ad\""),
+    ("model", "name = \"mlp\"", "neurons = { a = \"ours\", b = ", "\"hours\""),
+    ("model", "name = \"mlp\"", "neurons = { a = \"ours\", ", "\"b c\" = \"ours\""),
     ("import", "", "names = { a = \"b\", c = ", "1"),
     ("import", "", "names = { a = \"b\", \"c.*\" = ", "\"d\""),
     ("import", "", "names = { a = \"b\", ", "\"c?\" = \"d\""),

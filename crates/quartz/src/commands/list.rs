@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use qzoo::experiment::{
     ActivationName, BackwardMode, Dataset, InitName, ModelName, NeuronName, OptimName, ScheduleName,
 };
+use qzoo::nn::Neuron;
 
 /// Prints every name with its description.
 pub(crate) fn run(arguments: &List) -> Result<(), Failure> {
@@ -19,8 +20,25 @@ pub(crate) fn run(arguments: &List) -> Result<(), Failure> {
         Listed::Modes => BackwardMode::ENTRIES,
     };
     let width = entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
+    if arguments.what == Listed::Neurons {
+        return neurons(width);
+    }
     for entry in entries {
         println!("{:width$}  {}", entry.name, entry.description);
+    }
+    Ok(())
+}
+
+/// Each neuron with its factors of parameters and multiplications against a first-order one.
+fn neurons(width: usize) -> Result<(), Failure> {
+    let factors = |name: &NeuronName| Neuron::of(*name, None).map_or(["1".into(), "1".into()], |n| n.factors());
+    println!(
+        "{:width$}  {:13}  {:13}  formula and source; n is the number of values that a filter sees",
+        "name", "parameters", "MACs"
+    );
+    for (name, entry) in NeuronName::ALL.iter().zip(NeuronName::ENTRIES) {
+        let [parameters, macs] = factors(name);
+        println!("{:width$}  {parameters:13}  {macs:13}  {}", entry.name, entry.description);
     }
     Ok(())
 }
