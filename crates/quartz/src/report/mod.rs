@@ -1,7 +1,9 @@
 //! `report.html`: a run on one page, made from the files in its folder.
 
+mod bars;
 pub(crate) mod html;
 mod plots;
+pub(crate) mod search;
 mod sections;
 
 use crate::failure::Failure;

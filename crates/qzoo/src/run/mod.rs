@@ -29,6 +29,7 @@ pub use folder::{RunFolder, latest};
 pub use log::LogFile;
 pub use metrics::{EpochLine, Metrics, MetricsFile, Record, StepLine, read_metrics};
 pub use reader::RunReader;
+pub(crate) use reader::read_json;
 pub use results::{ClassResult, EvaluationReport, LayerCost, PassCost, Profile, RunResult, Sample};
 
 /// `Result` with [`RunError`].
