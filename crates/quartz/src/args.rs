@@ -258,7 +258,7 @@ pub(crate) struct Autobuild {
     /// A run's folder or a checkpoint of the full network, to begin with instead of training one
     #[arg(long, value_name = "RUN")]
     pub(crate) run: Option<PathBuf>,
-    /// Check the experiment and say how small the network can become, but do not train
+    /// Check the experiment and whether its limits can be reached, but do not train
     #[arg(long)]
     pub(crate) check: bool,
     #[command(flatten)]

@@ -74,8 +74,8 @@ fn print(result: &SearchResult) {
     for round in &result.rounds {
         println!("{}", heading(round));
         round.changes.iter().for_each(|change| println!("  {change}"));
-        let lost = result.points_lost(round);
-        println!("  {} {}, {lost:+.2} points lost", result.metric, percent(round.accuracy));
+        let lost = points(result.points_lost(round));
+        println!("  {} {}, {lost} points lost", result.metric, percent(round.accuracy));
         if let Some(importance) = &round.importance {
             table(importance);
         }
@@ -101,11 +101,17 @@ pub(crate) fn range_of(layer: &LayerImportance) -> String {
     format!("{:.2e} ({:.2e} to {:.2e})", layer.importance, layer.lowest, layer.highest)
 }
 
+/// Percentage points, without a sign where they round to zero.
+pub(crate) fn points(value: f64) -> String {
+    let text = format!("{value:.2}");
+    if text == "-0.00" { "0.00".into() } else { text }
+}
+
 /// Mean and deviation of the accuracy lost, in points, with a star where the test cannot tell it from none.
 pub(crate) fn drop_of(layer: &LayerImportance) -> String {
     let star = if layer.below_resolution { "*" } else { "" };
     let deviation = layer.drop_deviation.map_or_else(String::new, |d| format!(" ± {:.2}", 100.0 * d));
-    format!("{:.2}{deviation}{star}", 100.0 * layer.mean_drop)
+    format!("{}{deviation}{star}", points(100.0 * layer.mean_drop))
 }
 
 /// What the figures of a table are, in one sentence each.

@@ -3,7 +3,7 @@
 use super::bars::{Axis, Mark, bars};
 use super::html::{bar, escape, figure, page, section, table};
 use super::sections;
-use crate::commands::autobuild::{drop_of, notes, range_of};
+use crate::commands::autobuild::{drop_of, notes, points, range_of};
 use crate::failure::Failure;
 use crate::format::{count, percent};
 use qzoo::autobuild::{Importance, LayerImportance, SearchResult};
@@ -62,7 +62,7 @@ fn networks(result: &SearchResult) -> String {
                 count(round.size.parameters),
                 count(round.size.macs),
                 percent(round.accuracy),
-                format!("{:.2}", result.points_lost(round)),
+                points(result.points_lost(round)),
                 percent(round.test_top1),
                 if changes.is_empty() { "–".into() } else { changes.join("<br>") },
             ]

@@ -175,6 +175,9 @@ impl Search {
         if let Some(run) = self.options.run.as_ref().filter(|_| number == 0) {
             return Ok(Some(run.clone()));
         }
+        if self.options.stop.is_set() {
+            return Ok(None);
+        }
         let path = self.round_folder(number)?.join("run");
         let options = TrainOptions {
             data_root: self.options.data_root.clone(),
