@@ -94,7 +94,7 @@ impl RunReader {
 
 /// What a JSON file holds; `None` where it is not there.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let text = match std::fs::read_to_string(&path) {
+    let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         text => text.map_err(RunError::io(path, "read"))?,
     };
