@@ -34,11 +34,11 @@ pub(super) fn bars(marks: &[Mark], y: &str, axis: Axis) -> Option<String> {
         return None;
     }
     let (mut svg, count) = (String::new(), marks.len());
-    let size = ((40 * count as u32 + 120).max(560), 320);
+    let size = ((48 * count as u32 + 120).max(560), 320);
     {
         let canvas = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         let mut builder = ChartBuilder::on(&canvas);
-        builder.margin(8).margin_right(16).x_label_area_size(70).y_label_area_size(66);
+        builder.margin(8).margin_right(16).x_label_area_size(30).y_label_area_size(66);
         let xs = -0.5..count as f64 - 0.5;
         let drawn = match axis {
             Axis::Linear => {
@@ -82,7 +82,7 @@ where
         .axis_style(INK.mix(0.5))
         .bold_line_style(INK.mix(0.12))
         .light_line_style(TRANSPARENT)
-        .x_label_style(("sans-serif", 11).into_font().transform(FontTransform::Rotate90).color(&INK))
+        .x_label_style(("sans-serif", 12).into_font().color(&INK))
         .y_label_style(text.clone())
         .axis_desc_style(text)
         .x_label_formatter(&name)

@@ -6,7 +6,7 @@ use super::sections;
 use crate::commands::autobuild::{drop_of, notes, points, range_of};
 use crate::failure::Failure;
 use crate::format::{count, percent};
-use qzoo::autobuild::{Importance, LayerImportance, SearchResult};
+use qzoo::autobuild::{Importance, LayerImportance, Round, SearchResult};
 use std::path::{Path, PathBuf};
 
 /// Writes `report.html` into the folder of the search and returns its path.
@@ -55,7 +55,6 @@ fn networks(result: &SearchResult) -> String {
         .rounds
         .iter()
         .map(|round| {
-            let changes: Vec<String> = round.changes.iter().map(|change| escape(&change.to_string())).collect();
             vec![
                 round.number.to_string(),
                 escape(&round.layers),
@@ -64,17 +63,25 @@ fn networks(result: &SearchResult) -> String {
                 percent(round.accuracy),
                 points(result.points_lost(round)),
                 percent(round.test_top1),
-                if changes.is_empty() { "–".into() } else { changes.join("<br>") },
             ]
         })
         .collect();
     let metric = result.metric.as_str();
-    let head = ["round", "layers", "parameters", "MACs", metric, "points lost", "test_top1", "changes"];
-    table(&head, &rows)
+    let head = ["round", "layers", "parameters", "MACs", metric, "points lost", "test_top1"];
+    let list = |round: &Round| {
+        let changes: Vec<String> = round.changes.iter().map(|change| escape(&change.to_string())).collect();
+        format!("<li>Round {}: {}</li>", round.number, changes.join(", "))
+    };
+    let changes: String = result.rounds.iter().skip(1).map(list).collect();
+    format!("{}<ul>{changes}</ul>", table(&head, &rows))
 }
 
 fn layers(importance: &Importance) -> String {
-    let mark = |layer: &LayerImportance, value, range| Mark { name: layer.share.name.clone(), value, range };
+    let mark = |layer: &LayerImportance, value, range| {
+        // Numbers of VGG's layers have room beside each other.
+        let name = layer.share.name.trim_start_matches("features.").to_string();
+        Mark { name, value, range }
+    };
     let scores: Vec<Mark> = importance.layers.iter().map(|l| mark(l, l.importance, [l.lowest, l.highest])).collect();
     let drops: Vec<Mark> = importance
         .layers
