@@ -1,7 +1,7 @@
 //! `autobuild`: from a network of quadratic neurons to a smaller one, by the importance of its layers.
 
 use crate::args::Autobuild;
-use crate::commands::{signals, summary, train};
+use crate::commands::{signals, train};
 use crate::failure::Failure;
 use crate::format::{count, percent};
 use crate::progress::Progress;
@@ -17,14 +17,16 @@ use std::time::Duration;
 pub(crate) fn run(arguments: &Autobuild) -> Result<(), Failure> {
     let overrides: Vec<Override> = arguments.set.iter().map(|set| Override::set(set)).collect();
     let experiment = Experiment::load(&arguments.experiment, &overrides)?;
-    let (shape, classes) = summary::images(&experiment, arguments.root.data.as_deref())?;
-    let images = Images { shape, classes };
+    let root = qzoo::data::data_root(arguments.root.data.as_deref());
+    let info = qzoo::data::describe(&experiment.data, &root)?;
+    let shape = [info.shape.channels, info.shape.height, info.shape.width];
+    let images = Images { shape, classes: info.classes.len() };
     if arguments.check {
         return check(&Plan::new(&experiment, images)?, arguments.output.quiet);
     }
     let stop = signals::stop_flag()?;
     let options = SearchOptions {
-        data_root: qzoo::data::data_root(arguments.root.data.as_deref()),
+        data_root: root,
         run: arguments.run.clone(),
         environment: Some(train::environment(&experiment, &arguments.root)),
         stop: stop.flag.clone(),

@@ -41,6 +41,10 @@ impl Plan {
                 format!("model.neuron is {own} already, and autobuild.neuron {wanted}; give both the same name");
             return Err(Error::Config(message));
         }
+        if !experiment.model.neurons.is_empty() {
+            let message = "the auto-builder gives all layers one neuron, and names of layers change when others go: leave out model.neurons";
+            return Err(Error::Config(message.into()));
+        }
         let blueprint = Blueprint::of(&experiment.model)?;
         let mut plan = Plan {
             experiment: experiment.clone(),

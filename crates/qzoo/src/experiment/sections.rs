@@ -8,9 +8,9 @@ use super::decode::{Decoder, Pairs, Place, keys_of, kind, shorten, take_item};
 use super::suggest::{did_you_mean, nearest, one_of};
 use super::value::Item;
 use super::{
-    Adadelta, Adam, AdamW, Augment, Autobuild, Backward, BackwardMode, Constant, Cosine, CosineRestarts, Data, Experiment, Group,
-    Import, Log, Model, ModelName, MultiStep, Named, OneCycle, Optim, OptimName, Poly, Rule, Schedule, ScheduleName,
-    ScheduleUnit, Sgd, Shape, Step, Train,
+    Adadelta, Adam, AdamW, Augment, Autobuild, Backward, BackwardMode, Constant, Cosine, CosineRestarts, Data,
+    Experiment, Group, Import, Log, Model, ModelName, MultiStep, Named, OneCycle, Optim, OptimName, Poly, Rule,
+    Schedule, ScheduleName, ScheduleUnit, Sgd, Shape, Step, Train,
 };
 
 /// The keys above the first section.
