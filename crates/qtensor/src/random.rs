@@ -44,6 +44,8 @@ pub enum Purpose {
     Split = 8,
     /// Tests, checks and tools.
     Test = 9,
+    /// Weights that are set to zero; the index is the parameter's.
+    Mask = 10,
 }
 
 /// The name of a stream of random numbers.

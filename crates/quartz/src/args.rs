@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Summary(Summary),
     /// Write the HTML report of a run anew
     Report(Report),
+    /// Make a quadratic network smaller by the importance of its layers, and train what is left
+    Autobuild(Autobuild),
     /// List what an experiment file may name
     List(List),
     /// List, fetch or verify data sets
@@ -239,6 +241,34 @@ pub(crate) struct Report {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "The same command goes on with a search that was stopped or killed.
+
+Examples:
+  quartz autobuild experiments/autobuild_vgg.toml
+  quartz autobuild experiments/autobuild_vgg.toml --run runs/qvgg-1 --set autobuild.max_macs=0.4")]
+pub(crate) struct Autobuild {
+    /// The experiment file, with a section [autobuild]
+    #[arg(value_name = "EXPERIMENT")]
+    pub(crate) experiment: PathBuf,
+    /// Set a key of the experiment, as in autobuild.max_parameters=0.5 (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    #[command(flatten)]
+    pub(crate) root: DataRoot,
+    /// Folder of the search [default: runs/NAME-autobuild]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// A run's folder or a checkpoint of the full network, to begin with instead of training one
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<PathBuf>,
+    /// Check the experiment and whether its limits can be reached, but do not train
+    #[arg(long)]
+    pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct List {
     /// What to list
     #[arg(value_enum)]
@@ -255,6 +285,8 @@ pub(crate) enum Listed {
     Initializers,
     Activations,
     Modes,
+    Maskings,
+    Reductions,
 }
 
 #[derive(Args, Debug)]

@@ -36,7 +36,8 @@ impl Progress {
         }
     }
 
-    fn say(&self, text: &str) {
+    /// Prints a line beside the bar, unless it is to be quiet.
+    pub(crate) fn say(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| anstream::eprintln!("{text}")),
             None if self.quiet => {}

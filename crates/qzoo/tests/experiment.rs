@@ -224,7 +224,7 @@ fn layers_and_groups() {
     |            ^^^^^
 x.toml:7:34: unknown value \"foo\" for \"c.*\"
   7 | layers = { \"a b\" = \"ad\", \"c.*\" = \"foo\" }
-    |                                  ^^^^^ one of \"ad\", \"symbolic\", \"recompute\"
+    |                                  ^^^^^ one of \"ad\", \"symbolic\", \"symbolic_normalised\", \"symbolic_recompute\", \"recompute\", \"auto\"
 x.toml:10:11: missing key \"pattern\" in an element of \"groups\"
   10 | groups = [{ patern = \"fc\", lr = 1 }, 3, { pattern = \"a..b\", lr = -1 }]
      |           ^^^^^^^^^^^^^^^^^^^^^^^^^ pattern = \"fc.*\"

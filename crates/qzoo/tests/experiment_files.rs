@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use qzoo::experiment::{
-    ActivationName, Anneal, BackwardMode, CropMode, Dataset, Entry, Experiment, InitName, ModelName, Named, NeuronName,
-    OptimName, Override, Precision, Rule, ScheduleName, ScheduleUnit, Shape, pattern,
+    ActivationName, Anneal, BackwardMode, CropMode, Dataset, Entry, Experiment, InitName, Masking, ModelName, Named,
+    NeuronName, OptimName, Override, Precision, ReductionName, Rule, ScheduleName, ScheduleUnit, Shape, pattern,
 };
 
 fn experiments() -> Vec<PathBuf> {
@@ -59,6 +59,9 @@ fn the_written_form_reads_back_for_every_variant() {
     arguments
         .extend(ScheduleName::NAMES.iter().map(|name| format!("schedule={{ name = \"{name}\"{} }}", milestones(name))));
     arguments.push("model.widths=[]".into());
+    arguments.push("model={ name = \"vgg16\", width = 0.5, layers = [64, \"pool\", 7] }".into());
+    arguments.push("model={ name = \"resnet50\", blocks = [1, 2, 3, 4] }".into());
+    arguments.push("autobuild={ max_macs = 1000000000000, max_drop = 0, epochs = 3, reduce = \"shrink\" }".into());
     arguments.push("optim.lr=1e-300".into());
     arguments.push("data={ dataset = \"folder\", path = \"a \\\"b\\\" é\", image_size = 9 }".into());
     arguments.push("backward.layers={ \"a.*\" = \"symbolic\", b = \"recompute\" }".into());
@@ -98,7 +101,7 @@ fn names_lead_to_their_variants_and_back() {
 fn the_reference_is_complete() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/experiments.md");
     let reference = std::fs::read_to_string(path).unwrap();
-    let entries: [&[Entry]; 12] = [
+    let entries: [&[Entry]; 14] = [
         Dataset::ENTRIES,
         CropMode::ENTRIES,
         ModelName::ENTRIES,
@@ -111,6 +114,8 @@ fn the_reference_is_complete() {
         ScheduleName::ENTRIES,
         ScheduleUnit::ENTRIES,
         Anneal::ENTRIES,
+        Masking::ENTRIES,
+        ReductionName::ENTRIES,
     ];
     for Entry { name, description } in entries.into_iter().flatten() {
         assert!(reference.contains(&format!("| `{name}` | {description} |")), "{name}: {description}");
@@ -127,6 +132,9 @@ fn the_reference_is_complete() {
         let more = if *name == "multi_step" { ", milestones = [1]" } else { "" };
         texts.push(format!("schedule={{ name = \"{name}\"{more} }}"));
     }
+    texts.push("model={ name = \"vgg11\", layers = [1] }".into());
+    texts.push("model={ name = \"resnet20\", blocks = [1, 1, 1] }".into());
+    texts.push("autobuild={ max_parameters = 1, max_macs = 1, max_drop = 1, epochs = 1, reduced_epochs = 1 }".into());
     for text in texts {
         let written = Experiment::parse("rich.toml", RICH, &[Override::set(&text)]).unwrap().to_toml().unwrap();
         for key in written.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {

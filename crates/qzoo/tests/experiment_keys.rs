@@ -34,6 +34,8 @@ const MLP: (&str, &str) = ("model", "name = \"mlp\"");
 const CNN: (&str, &str) = ("model", "name = \"small_cnn\"");
 const FORM: (&str, &str) = ("model", "name = \"mlp\"\nneuron = \"type1\"");
 const AUTO: (&str, &str) = ("backward", "mode = \"auto\"\nmemory_budget = \"1GiB\"");
+const VGG: (&str, &str) = ("model", "name = \"vgg11\"");
+const RESNET: (&str, &str) = ("model", "name = \"resnet20\"");
 const BACKWARD: (&str, &str) = ("backward", "");
 const TRAIN: (&str, &str) = ("train", "");
 const SGD: (&str, &str) = ("optim", "name = \"sgd\"");
@@ -49,6 +51,8 @@ const POLY: (&str, &str) = ("schedule", "name = \"poly\"");
 const ONE_CYCLE: (&str, &str) = ("schedule", "name = \"one_cycle\"");
 const LOG: (&str, &str) = ("log", "");
 const IMPORT: (&str, &str) = ("import", "");
+const AUTOBUILD: (&str, &str) = ("autobuild", "max_drop = 1.0");
+const BUDGET: (&str, &str) = ("autobuild", "max_macs = 0.5");
 
 const NO_NAME: &[&str] = &["1", "true", "[]", "1979-05-27"];
 const NO_BOOL: &[&str] = &["1", "\"true\"", "[]", "{}"];
@@ -97,6 +101,8 @@ const CASES: &[Case] = &[
     case(CNN, "activation", "\"relu6\"", NO_NAME, NO_CHOICE),
     case(CNN, "init", "\"xavier_uniform\"", NO_NAME, NO_CHOICE),
     case(CNN, "winograd", "false", NO_BOOL, &[]),
+    case(VGG, "layers", "[8, \"pool\", 16]", &["8", "\"pool\"", "{}", "true"], &["[]", "[\"pool\"]"]),
+    case(RESNET, "blocks", "[1, 2, 3]", &["1", "\"1\"", "{}", "true"], &["[]", "[1, 2]", "[1, 2, 3, 4]"]),
     case(BACKWARD, "mode", "\"recompute\"", NO_NAME, NO_CHOICE),
     case(BACKWARD, "layers", "{ \"a.*\" = \"ad\" }", &["1", "\"ad\"", "[]"], &[]),
     case(AUTO, "memory_budget", "\"1.5 GiB\"", NO_NAME, &["\"\"", "\"512\"", "\"0MiB\"", "\"-1MiB\"", "\"512MB\""]),
@@ -149,6 +155,21 @@ const CASES: &[Case] = &[
     case(LOG, "tensorboard", "false", NO_BOOL, &[]),
     case(IMPORT, "prefix", "\"net.module\"", NO_NAME, &["\"a..b\"", "\"net.\"", "\"net.*\"", "\"n?t\""]),
     case(IMPORT, "names", "{ \"a.*\" = \"b.*\" }", &["1", "\"a\"", "[]"], &[]),
+    case(AUTOBUILD, "neuron", "\"type4\"", NO_NAME, NO_CHOICE),
+    case(AUTOBUILD, "masking", "\"unstructured\"", NO_NAME, NO_CHOICE),
+    case(AUTOBUILD, "ratio", "1", NO_NUMBER, &["0", "-0.1", "1.1", "nan", "inf"]),
+    case(AUTOBUILD, "seeds", "5", NO_COUNT, &["0", "1001"]),
+    case(AUTOBUILD, "recalibrate", "true", NO_BOOL, &[]),
+    case(AUTOBUILD, "calibration_images", "100", NO_COUNT, &["1", "1000001"]),
+    case(AUTOBUILD, "images", "100", NO_COUNT, &[]),
+    case(AUTOBUILD, "max_parameters", "1000000", NO_NUMBER, &["0", "-1", "1.5", "nan", "inf"]),
+    case(AUTOBUILD, "max_macs", "0.5", NO_NUMBER, &["0", "-1", "1.5", "nan", "inf"]),
+    case(BUDGET, "max_drop", "0", NO_NUMBER, &["-0.1", "100.1", "nan", "inf"]),
+    case(AUTOBUILD, "reduce", "\"shrink\"", NO_NAME, NO_CHOICE),
+    case(AUTOBUILD, "shrink", "0.75", NO_NUMBER, &["0", "1", "-0.1", "nan"]),
+    case(AUTOBUILD, "changes_per_round", "2", NO_COUNT, &[]),
+    case(AUTOBUILD, "epochs", "5", NO_COUNT, &["0", "1000001"]),
+    case(AUTOBUILD, "reduced_epochs", "5", NO_COUNT, &["0", "1000001"]),
 ];
 
 /// Elements and entries one level further down: section, selector, the line up to the value, the value.
@@ -161,6 +182,15 @@ const INNER: &[(&str, &str, &str, &str)] = &[
     ("data", "dataset = \"shapes\"", "mean = [0.5, 0.5, ", "-1"),
     ("data", "dataset = \"shapes\"", "std = [0.5, 0.5, ", "0"),
     ("data", "dataset = \"shapes\"", "std = [0.5, 0.5, ", "\"x\""),
+    ("model", "name = \"vgg11\"", "layers = [8, \"pool\", ", "0"),
+    ("model", "name = \"vgg11\"", "layers = [8, \"pool\", ", "65537"),
+    ("model", "name = \"vgg11\"", "layers = [8, \"pool\", ", "-1"),
+    ("model", "name = \"vgg11\"", "layers = [8, \"pool\", ", "1.5"),
+    ("model", "name = \"vgg11\"", "layers = [8, \"pool\", ", "\"pol\""),
+    ("model", "name = \"vgg11\"", "layers = [8, \"pool\", ", "[8]"),
+    ("model", "name = \"resnet20\"", "blocks = [1, 2, ", "0"),
+    ("model", "name = \"resnet20\"", "blocks = [1, 2, ", "257"),
+    ("model", "name = \"resnet20\"", "blocks = [1, 2, ", "\"1\""),
     ("optim", "name = \"adam\"", "betas = [0.9, ", "1.0"),
     ("optim", "name = \"adam\"", "betas = [0.9, ", "true"),
     ("optim", "name = \"adamw\"", "betas = [0.9, ", "-0.5"),
@@ -201,6 +231,7 @@ fn document(section: &str, selector: &str, key: &str, line: &str) -> (String, us
         ("schedule", "name = \"constant\""),
         ("log", ""),
         ("import", ""),
+        ("autobuild", "max_drop = 1.0"),
     ];
     let mut text = String::from("# a comment: 漢字\n");
     let mut number = 0;
@@ -315,9 +346,15 @@ fn every_key_is_in_the_table() {
     };
     let document = |model: &str, optim: &str, schedule: &str| {
         let more = if schedule == "multi_step" { "milestones = [1]" } else { "" };
+        let own = match model {
+            "vgg11" => "layers = [1]",
+            "resnet20" => "blocks = [1, 1, 1]",
+            _ => "",
+        };
         format!(
             "name = \"t\"\n[data]\ndataset = \"folder\"\npath = \"p\"\nimage_size = 8\n[model]\nname = \"{model}\"\ndropout = 0.1\n\
-             [optim]\nname = \"{optim}\"\n[schedule]\nname = \"{schedule}\"\n{more}\n"
+             {own}\n[optim]\nname = \"{optim}\"\n[schedule]\nname = \"{schedule}\"\n{more}\n\
+             [autobuild]\nmax_parameters = 1\nmax_macs = 1\nmax_drop = 1\nepochs = 1\nreduced_epochs = 1\n"
         )
     };
     for model in ModelName::NAMES {
@@ -332,4 +369,12 @@ fn every_key_is_in_the_table() {
     let tested: BTreeSet<_> = CASES.iter().map(|case| (case.section.to_owned(), case.key.to_owned())).collect();
     let missing: Vec<_> = wanted.difference(&tested).collect();
     assert!(missing.is_empty(), "no case for {missing:?}");
+}
+
+#[test]
+fn an_auto_builder_without_a_budget_is_refused() {
+    let text = "name = \"t\"\n[data]\ndataset = \"shapes\"\n[model]\nname = \"vgg11\"\n[optim]\nname = \"sgd\"\n[autobuild]\nseeds = 2\n";
+    let found = mistakes(text);
+    assert_eq!(found.iter().map(|found| found.line).collect::<Vec<_>>(), [8], "{found:#?}");
+    assert!(found[0].message.contains("budget") && found[0].hint.as_deref().is_some_and(|h| h.contains("max_drop")));
 }

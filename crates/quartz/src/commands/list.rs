@@ -3,7 +3,8 @@
 use crate::args::{List, Listed};
 use crate::failure::Failure;
 use qzoo::experiment::{
-    ActivationName, BackwardMode, Dataset, InitName, ModelName, NeuronName, OptimName, ScheduleName,
+    ActivationName, BackwardMode, Dataset, InitName, Masking, ModelName, NeuronName, OptimName, ReductionName,
+    ScheduleName,
 };
 use qzoo::nn::Neuron;
 
@@ -18,6 +19,8 @@ pub(crate) fn run(arguments: &List) -> Result<(), Failure> {
         Listed::Initializers => InitName::ENTRIES,
         Listed::Activations => ActivationName::ENTRIES,
         Listed::Modes => BackwardMode::ENTRIES,
+        Listed::Maskings => Masking::ENTRIES,
+        Listed::Reductions => ReductionName::ENTRIES,
     };
     let width = entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
     if arguments.what == Listed::Neurons {

@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub(crate) mod autobuild;
 pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod eval;

@@ -1,8 +1,10 @@
 //! `report.html`: a run on one page, made from the files in its folder.
 
+mod bars;
 pub(crate) mod html;
 mod memory;
 mod plots;
+pub(crate) mod search;
 mod sections;
 
 use crate::failure::Failure;

@@ -4,9 +4,9 @@ use plotters::prelude::*;
 use std::fmt::Write as _;
 
 /// Colours of the series, told apart also by people who see few colours (after Okabe and Ito).
-const COLOURS: [RGBColor; 4] =
+pub(super) const COLOURS: [RGBColor; 4] =
     [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
-const INK: RGBColor = RGBColor(70, 76, 90);
+pub(super) const INK: RGBColor = RGBColor(70, 76, 90);
 const SIZE: (u32, u32) = (560, 300);
 
 /// One curve.
@@ -54,7 +54,7 @@ fn widen((low, high): (f64, f64), share: f64) -> (f64, f64) {
 }
 
 type Frame = (std::ops::Range<f64>, std::ops::Range<f64>);
-type DrawResult = Result<(), Box<dyn std::error::Error>>;
+pub(super) type DrawResult = Result<(), Box<dyn std::error::Error>>;
 
 fn draw(svg: &mut String, series: &[Series], labels: &Labels, (xs, ys): Frame) -> DrawResult {
     let canvas = SVGBackend::with_string(svg, SIZE).into_drawing_area();
@@ -104,7 +104,7 @@ fn draw(svg: &mut String, series: &[Series], labels: &Labels, (xs, ys): Frame) -
 }
 
 /// A number as people write it on an axis.
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     let size = value.abs();
     if size < 1e-12 {
         "0".into()

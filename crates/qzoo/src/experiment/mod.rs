@@ -11,7 +11,9 @@
 //! | `[schedule]` | [`Schedule`] | the learning rate over time |
 //! | `[log]` | [`Log`] | what the run writes |
 //! | `[import]` | [`Import`] | which tensor of a foreign checkpoint is which |
+//! | `[autobuild]` | [`Autobuild`] | what the auto-builder does; may be absent |
 
+mod autobuild;
 mod backward;
 mod check;
 mod data;
@@ -31,7 +33,9 @@ mod source;
 mod suggest;
 mod train;
 mod value;
+mod vgg_layer;
 
+pub use autobuild::{Autobuild, Masking, ReductionName};
 pub use backward::{Backward, BackwardMode};
 pub use check::{PathPart, Problem};
 pub use data::{Augment, CropMode, Data, Dataset};
@@ -48,6 +52,7 @@ pub use schedule::{
     Step,
 };
 pub use train::{Precision, Train};
+pub use vgg_layer::VggLayer;
 
 use serde::Serialize;
 
@@ -74,6 +79,9 @@ pub struct Experiment {
     pub log: Log,
     /// `[import]`.
     pub import: Import,
+    /// `[autobuild]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autobuild: Option<Autobuild>,
 }
 
 impl Experiment {
@@ -96,6 +104,13 @@ impl Experiment {
         self.schedule.check(&mut checker.within("schedule"));
         self.log.check(&mut checker.within("log"));
         self.import.check(&mut checker.within("import"));
+        if let Some(autobuild) = &self.autobuild {
+            autobuild.check(&mut checker.within("autobuild"));
+            if !autobuild.has_budget() {
+                let hint = "max_parameters = 0.5, max_macs = 0.5 or max_drop = 1.0";
+                checker.conflict("autobuild", "[autobuild] needs a budget".into(), Some(hint));
+            }
+        }
         self.schedule.check_beside(self.train.epochs, self.optim.lr, &mut checker.within("schedule"));
     }
 }

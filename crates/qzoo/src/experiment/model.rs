@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::VggLayer;
 use super::check::Checker;
 use super::named::named_enum;
 use super::pattern;
+use super::vgg_layer::MOST_CHANNELS;
 
 named_enum! {
     /// The networks that an experiment can name.
@@ -85,6 +87,12 @@ pub struct Model {
     /// Every convolutional model, not `mlp`: multiplies the channels of every layer (rounded, at least 1), above 0 and
     /// at most 64. Default 1.
     pub width: f64,
+    /// VGG networks only: the convolutions, each as its number of channels, and the poolings, each as `"pool"`, in place of the network's own; at most 256,
+    /// channels from 1 to 65536 before `width` multiplies them. Default: the named network's.
+    pub layers: Option<Vec<VggLayer>>,
+    /// Residual networks only: blocks of each stage, each 1 to 256, in place of the network's own; four numbers for `resnet18`, `resnet34` and `resnet50`,
+    /// three for the thin ones. Default: the named network's.
+    pub blocks: Option<Vec<usize>>,
     /// Share of activations dropped in training, in [0, 1). `mlp`: after every hidden layer; `cifar_cnn`: in place of its
     /// own 0.2, 0.3, 0.4 and 0.5; the others: before the classifier. Default: the model's own (0 except for `cifar_cnn`).
     pub dropout: Option<f64>,
@@ -118,6 +126,8 @@ impl Default for Model {
             name: ModelName::SmallCnn,
             widths: vec![500, 300],
             width: 1.0,
+            layers: None,
+            blocks: None,
             dropout: None,
             batch_norm: true,
             neuron: NeuronName::Linear,
@@ -138,11 +148,23 @@ impl ModelName {
         matches!(self, ModelName::Vgg7 | ModelName::Vgg11 | ModelName::Vgg13 | ModelName::Vgg16 | ModelName::Vgg19)
     }
 
+    /// Stages of a residual network; `None` for the others.
+    pub fn stages(self) -> Option<usize> {
+        use ModelName::*;
+        match self {
+            ResNet10 | ResNet14 | ResNet20 | ResNet32 | ResNet44 | ResNet56 => Some(3),
+            ResNet18 | ResNet34 | ResNet50 => Some(4),
+            _ => None,
+        }
+    }
+
     /// Whether the key of `[model]` means something for this network. Keys that are not of `[model]` at all do not.
     pub fn takes(self, key: &str) -> bool {
         match key {
             "widths" => self == ModelName::Mlp,
             "width" | "winograd" => self != ModelName::Mlp,
+            "layers" => self.is_vgg(),
+            "blocks" => self.stages().is_some(),
             "batch_norm" => self == ModelName::Mlp || self.is_vgg(),
             "name" | "neuron" | "neurons" | "rank" | "branch_norm" | "branch_activation" | "dropout" | "activation"
             | "init" => true,
@@ -161,6 +183,12 @@ impl Serialize for Model {
         }
         if self.name.takes("width") {
             map.serialize_entry("width", &self.width)?;
+        }
+        if let Some(layers) = self.layers.as_ref().filter(|_| self.name.takes("layers")) {
+            map.serialize_entry("layers", layers)?;
+        }
+        if let Some(blocks) = self.blocks.as_ref().filter(|_| self.name.takes("blocks")) {
+            map.serialize_entry("blocks", blocks)?;
         }
         if let Some(dropout) = &self.dropout {
             map.serialize_entry("dropout", dropout)?;
@@ -238,6 +266,41 @@ impl Model {
         }
         if let Some(dropout) = self.dropout {
             checker.share("dropout", dropout);
+        }
+        if let Some(layers) = &self.layers {
+            check_layers(layers, checker);
+        }
+        if let (Some(blocks), Some(stages)) = (&self.blocks, self.name.stages()) {
+            if blocks.len() != stages {
+                let message = format!("\"blocks\" of {} has {stages} numbers, not {}", self.name, blocks.len());
+                checker.wrong("blocks", message, None);
+            }
+            for (index, &count) in blocks.iter().enumerate().filter(|(_, count)| !(1..=256).contains(*count)) {
+                let message = format!("an element of \"blocks\" must be from 1 to 256, not {count}");
+                checker.within("blocks").wrong(index, message, None);
+            }
+        }
+    }
+
+    /// A layer's number of channels times [`width`](Self::width), at least 1.
+    pub(crate) fn channels(&self, channels: usize) -> usize {
+        ((channels as f64 * self.width).round() as usize).max(1)
+    }
+}
+
+fn check_layers(layers: &[VggLayer], checker: &mut Checker<'_>) {
+    if layers.len() > 256 {
+        checker.wrong("layers", format!("\"layers\" has at most 256 elements, not {}", layers.len()), None);
+    }
+    if !layers.iter().any(|layer| matches!(layer, VggLayer::Conv(_))) {
+        checker.wrong("layers", "\"layers\" needs a convolution".into(), Some("layers = [64, \"pool\", 128]"));
+    }
+    for (index, layer) in layers.iter().enumerate() {
+        if let VggLayer::Conv(channels) = layer
+            && !(1..=MOST_CHANNELS).contains(channels)
+        {
+            let message = format!("an element of \"layers\" must be from 1 to {MOST_CHANNELS}, not {channels}");
+            checker.within("layers").wrong(index, message, None);
         }
     }
 }

@@ -8,15 +8,15 @@ use super::decode::{Decoder, Pairs, Place, keys_of, kind, shorten, take_item};
 use super::suggest::{did_you_mean, nearest, one_of};
 use super::value::Item;
 use super::{
-    Adadelta, Adam, AdamW, Augment, Backward, BackwardMode, Constant, Cosine, CosineRestarts, Data, Experiment, Group,
-    Import, Log, Model, ModelName, MultiStep, Named, OneCycle, Optim, OptimName, Poly, Rule, Schedule, ScheduleName,
-    ScheduleUnit, Sgd, Shape, Step, Train,
+    Adadelta, Adam, AdamW, Augment, Autobuild, Backward, BackwardMode, Constant, Cosine, CosineRestarts, Data,
+    Experiment, Group, Import, Log, Model, ModelName, MultiStep, Named, OneCycle, Optim, OptimName, Poly, Rule,
+    Schedule, ScheduleName, ScheduleUnit, Sgd, Shape, Step, Train,
 };
 
 /// The keys above the first section.
 const TOP: &[&str] = &["name", "seed"];
 /// The sections.
-const SECTIONS: &[&str] = &["data", "model", "backward", "train", "optim", "schedule", "log", "import"];
+const SECTIONS: &[&str] = &["data", "model", "backward", "train", "optim", "schedule", "log", "import", "autobuild"];
 
 /// The keys that every optimizer has. Those that are missing have a default that depends on the optimizer.
 #[derive(Default, Deserialize)]
@@ -77,6 +77,9 @@ pub(super) fn experiment(root: &DeTable<'_>, decoder: &mut Decoder) -> Experimen
     section(decoder, "train", &mut |decoder, section| experiment.train = plain::<Train>(decoder, section));
     section(decoder, "log", &mut |decoder, section| experiment.log = plain::<Log>(decoder, section));
     section(decoder, "import", &mut |decoder, section| experiment.import = import(decoder, section));
+    section(decoder, "autobuild", &mut |decoder, section| {
+        experiment.autobuild = Some(plain::<Autobuild>(decoder, section));
+    });
     experiment
 }
 
@@ -126,6 +129,7 @@ fn all_keys() -> Vec<(&'static str, Vec<&'static str>)> {
         ("schedule", schedule),
         ("log", keys_of::<Log>().to_vec()),
         ("import", keys_of::<Import>().to_vec()),
+        ("autobuild", keys_of::<Autobuild>().to_vec()),
     ]
 }
 

@@ -9,8 +9,9 @@ use qgraph::Result;
 /// Channels and first stride of each stage.
 const STAGES: [(usize, usize); 3] = [(16, 1), (32, 2), (64, 2)];
 
-/// `blocks` blocks a stage make a network of `6 · blocks + 2` layers.
-pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>, blocks: usize) -> Result<Sequential> {
+/// `n` blocks in every stage make a network of `6 · n + 2` layers.
+pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>) -> Result<Sequential> {
+    let blocks = plan.blocks::<3>()?;
     let mut network = Sequential::new("");
     let mut channels = plan.channels(STAGES[0].0);
     network.push(
@@ -22,7 +23,7 @@ pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>, blocks: usize) -
     for (i, (outputs, stride)) in STAGES.into_iter().enumerate() {
         let outputs = plan.channels(outputs);
         let name = format!("layer{}", i + 1);
-        network.push(stage(builder, &name, blocks, |builder, block| {
+        network.push(stage(builder, &name, blocks[i], |builder, block| {
             let map = Conv2dConfig::three(channels, outputs, if block == "0" { stride } else { 1 });
             channels = outputs;
             basic_block(plan, builder, block, map, "shortcut")

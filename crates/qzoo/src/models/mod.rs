@@ -7,9 +7,9 @@ mod mlp;
 mod mobilenet;
 mod model;
 mod plan;
-mod resnet;
+pub(crate) mod resnet;
 mod small_cnn;
-mod vgg;
+pub(crate) mod vgg;
 
 #[cfg(test)]
 mod tests;

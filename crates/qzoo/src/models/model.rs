@@ -3,7 +3,13 @@ use super::plan::Plan;
 use super::{cifar_cnn, cifar_resnet, mlp, mobilenet, resnet, small_cnn, vgg};
 use crate::experiment::{self, Backward, InitName, ModelName, pattern};
 use crate::init::{FanMode, Init, Nonlinearity};
+<<<<<<< HEAD
 use crate::nn::{Body, Builder, Composite, Context, Leaves, Parameters, Phase, Row, Sequential, Walk, update_running};
+=======
+use crate::nn::{
+    Builder, Composite, Context, Leaves, MOMENTUM, Parameters, Phase, Row, Sequential, Walk, update_running,
+};
+>>>>>>> auto
 use qgraph::{Effect, Error, Result, Tape, Var};
 use qtensor::Tensor;
 use std::sync::Arc;
@@ -53,20 +59,17 @@ impl Model {
             ModelName::Mlp => mlp::build(&plan, &mut builder),
             ModelName::SmallCnn => small_cnn::build(&plan, &mut builder),
             ModelName::CifarCnn => cifar_cnn::build(&plan, &mut builder),
-            ModelName::Vgg7 => vgg::build(&plan, &mut builder, &vgg::Q7),
-            ModelName::Vgg11 => vgg::build(&plan, &mut builder, &vgg::A),
-            ModelName::Vgg13 => vgg::build(&plan, &mut builder, &vgg::B),
-            ModelName::Vgg16 => vgg::build(&plan, &mut builder, &vgg::D),
-            ModelName::Vgg19 => vgg::build(&plan, &mut builder, &vgg::E),
-            ModelName::ResNet10 => cifar_resnet::build(&plan, &mut builder, 1),
-            ModelName::ResNet14 => cifar_resnet::build(&plan, &mut builder, 2),
-            ModelName::ResNet20 => cifar_resnet::build(&plan, &mut builder, 3),
-            ModelName::ResNet32 => cifar_resnet::build(&plan, &mut builder, 5),
-            ModelName::ResNet44 => cifar_resnet::build(&plan, &mut builder, 7),
-            ModelName::ResNet56 => cifar_resnet::build(&plan, &mut builder, 9),
-            ModelName::ResNet18 => resnet::build(&plan, &mut builder, resnet::Kind::Basic, [2, 2, 2, 2]),
-            ModelName::ResNet34 => resnet::build(&plan, &mut builder, resnet::Kind::Basic, [3, 4, 6, 3]),
-            ModelName::ResNet50 => resnet::build(&plan, &mut builder, resnet::Kind::Bottleneck, [3, 4, 6, 3]),
+            ModelName::Vgg7 | ModelName::Vgg11 | ModelName::Vgg13 | ModelName::Vgg16 | ModelName::Vgg19 => {
+                vgg::build(&plan, &mut builder)
+            }
+            ModelName::ResNet10
+            | ModelName::ResNet14
+            | ModelName::ResNet20
+            | ModelName::ResNet32
+            | ModelName::ResNet44
+            | ModelName::ResNet56 => cifar_resnet::build(&plan, &mut builder),
+            ModelName::ResNet18 | ModelName::ResNet34 => resnet::build(&plan, &mut builder, resnet::Kind::Basic),
+            ModelName::ResNet50 => resnet::build(&plan, &mut builder, resnet::Kind::Bottleneck),
             ModelName::MobileNetV1 => mobilenet::build(&plan, &mut builder),
         }?;
         let model = Model {
@@ -158,7 +161,12 @@ impl Model {
     /// # Errors
     /// Effects of something other than this model.
     pub fn apply(&mut self, effects: &[Effect]) -> Result<()> {
-        effects.iter().try_for_each(|effect| update_running(&mut self.parameters, effect))
+        self.apply_share(effects, MOMENTUM)
+    }
+
+    /// As [`apply`](Self::apply) with that share of the batch's statistics in the new ones.
+    pub(crate) fn apply_share(&mut self, effects: &[Effect], share: f64) -> Result<()> {
+        effects.iter().try_for_each(|effect| update_running(&mut self.parameters, effect, share))
     }
 
     /// Parameters and running statistics.

@@ -1,10 +1,11 @@
+use super::resnet;
 use crate::experiment::{self, NeuronName};
 use crate::init::Init;
 use crate::nn::{
     Builder, Composite, Conv2dConfig, Dropout, Layer, LinearConfig, Map, NeuronConfig, Order, ProjectionConfig,
     Sequential, UnitConfig, Walk,
 };
-use qgraph::Result;
+use qgraph::{Error, Result};
 
 /// What a builder of a network is given, with the steps that many networks share.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +45,16 @@ impl<'a> ConvUnit<'a> {
 impl Plan<'_> {
     /// The model's number of channels times the width of the experiment, at least 1.
     pub(super) fn channels(&self, channels: usize) -> usize {
-        ((channels as f64 * self.config.width).round() as usize).max(1)
+        self.config.channels(channels)
+    }
+
+    /// Blocks of each stage of a residual network: those of the experiment, or the named network's.
+    pub(super) fn blocks<const STAGES: usize>(&self) -> Result<[usize; STAGES]> {
+        let blocks = self.config.blocks.as_deref().unwrap_or(resnet::blocks(self.config.name));
+        blocks.try_into().map_err(|_| {
+            let message = format!("{} has {STAGES} stages, not {}", self.config.name, blocks.len());
+            Error::argument("model", message)
+        })
     }
 
     /// The neuron of the layer of that name within the builder's path.

@@ -2,6 +2,7 @@
 //! their 3x3 convolution, as in torchvision.
 
 use super::plan::{ConvUnit, Plan};
+use crate::experiment::ModelName;
 use crate::nn::{Builder, Composite, Conv2dConfig, Layer, Pool, PoolKind, Residual, Sequential};
 use qgraph::Result;
 
@@ -16,7 +17,23 @@ pub(super) enum Kind {
 
 const EXPANSION: usize = 4;
 
-pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>, kind: Kind, blocks: [usize; 4]) -> Result<Sequential> {
+/// Blocks of each stage of the named network; none where it has no blocks.
+pub(crate) fn blocks(name: ModelName) -> &'static [usize] {
+    match name {
+        ModelName::ResNet10 => &[1; 3],
+        ModelName::ResNet14 => &[2; 3],
+        ModelName::ResNet20 => &[3; 3],
+        ModelName::ResNet32 => &[5; 3],
+        ModelName::ResNet44 => &[7; 3],
+        ModelName::ResNet56 => &[9; 3],
+        ModelName::ResNet18 => &[2, 2, 2, 2],
+        ModelName::ResNet34 | ModelName::ResNet50 => &[3, 4, 6, 3],
+        _ => &[],
+    }
+}
+
+pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>, kind: Kind) -> Result<Sequential> {
+    let blocks = plan.blocks::<4>()?;
     let mut network = Sequential::new("");
     let mut channels = plan.channels(64);
     let stem = Conv2dConfig { kernel: 7, padding: 3, ..Conv2dConfig::three(plan.input[0], channels, 2) };

@@ -1,7 +1,7 @@
 //! Shapes, parameter counts against published ones, and a step of every model.
 
 use super::Model;
-use crate::experiment::{self, ActivationName, Backward, BackwardMode, InitName, ModelName, NeuronName};
+use crate::experiment::{self, ActivationName, Backward, BackwardMode, InitName, ModelName, NeuronName, VggLayer};
 use crate::nn::{Context, Leaves, Phase, Walk};
 use qgraph::{Tape, Tensor, Var};
 use qtensor::random::{Purpose, Stream, StreamKey};
@@ -110,7 +110,7 @@ fn every_neuron_learns_in_every_mode() {
             let gradients = leaves.into_gradients(tape.backward(&loss).unwrap());
             let gradients: Vec<Vec<f32>> = gradients.into_iter().map(|g| g.unwrap().to_vec().unwrap()).collect();
             assert!(gradients.iter().flatten().all(|g| g.is_finite()), "{name}, {neuron}, {mode:?}");
-            if mode == BackwardMode::Ad {
+            if mode == BackwardMode::Symbolic {
                 // Until the running statistics are those of the batch: deep powers of what is not normalised overflow.
                 (0..80).for_each(|_| model.apply(&effects).unwrap());
             }
@@ -395,6 +395,62 @@ fn folding_changes_roundings_only() {
                 assert!((found - expected).abs() <= 1e-4 * size, "{name}: {found} instead of {expected}");
             }
             assert!(size > 0.0 && size.is_finite(), "{name}");
+        }
+    }
+}
+
+/// A table in the experiment makes the network that is named for it, and one of another depth.
+#[test]
+fn tables_of_the_experiment_replace_those_of_the_names() {
+    let count = |config: &experiment::Model| Model::build(config, CIFAR, 10, 0).unwrap().parameters().count();
+    let a = [64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0];
+    let table = a.map(|c| if c == 0 { VggLayer::Pool } else { VggLayer::Conv(c) }).to_vec();
+    assert_eq!(count(&experiment::Model { layers: Some(table), ..config(ModelName::Vgg16) }), 9_231_114);
+    let short = vec![VggLayer::Conv(8), VggLayer::Pool];
+    let layers = experiment::Model { layers: Some(short), width: 0.5, ..config(ModelName::Vgg16) };
+    assert_eq!(count(&layers), 4 * 27 + 4 + 8 + 10 * (4 * 16 * 16) + 10, "width multiplies the table");
+    let blocks = |name, blocks: &[usize]| experiment::Model { blocks: Some(blocks.to_vec()), ..config(name) };
+    assert_eq!(count(&blocks(ModelName::ResNet10, &[5, 5, 5])), 466_906);
+    // Between two and three blocks a stage.
+    let third = 18 * 32 * 32 + 4 * 32;
+    assert_eq!(count(&blocks(ModelName::ResNet56, &[2, 3, 2])), 175_258 + third);
+    for wrong in [blocks(ModelName::ResNet20, &[1, 1]), blocks(ModelName::ResNet18, &[1, 1, 1])] {
+        let error = Model::build(&wrong, CIFAR, 10, 0).unwrap_err().to_string();
+        assert!(error.contains("stages"), "{error}");
+    }
+    let many = experiment::Model { layers: Some(vec![VggLayer::Pool; 6]), ..config(ModelName::Vgg7) };
+    assert!(Model::build(&many, CIFAR, 10, 0).is_err(), "32 pixels cannot be halved six times");
+}
+
+/// Taking in statistics with the shares 1, 1/2, 1/3 leaves their mean.
+#[test]
+fn shares_of_statistics_make_a_mean() {
+    let config = experiment::Model { neuron: NeuronName::Ours, width: 0.125, ..config(ModelName::Vgg7) };
+    let mut model = Model::build(&config, CIFAR, 5, 1).unwrap();
+    let mut sums: Vec<Vec<f64>> = Vec::new();
+    for step in 0..3u64 {
+        let mut tape = Tape::new();
+        let images = Var::constant(images([4, 3, 32, 32], step));
+        model
+            .forward(&mut tape, &Leaves::constant(model.parameters()), &images, Phase::Train { seed: 0, step })
+            .unwrap();
+        let effects = tape.take_effects();
+        assert_eq!(effects.len(), 7 * 4, "three inner and one outer normalisation for each of seven layers");
+        sums.resize(effects.len(), Vec::new());
+        for (sum, effect) in sums.iter_mut().zip(&effects) {
+            let mean = effect.values[0].to_vec::<f32>().unwrap();
+            sum.resize(mean.len(), 0.0);
+            sum.iter_mut().zip(mean).for_each(|(sum, mean)| *sum += f64::from(mean) / 3.0);
+        }
+        model.apply_share(&effects, 1.0 / (step + 1) as f64).unwrap();
+        if step == 2 {
+            for (sum, effect) in sums.iter().zip(&effects) {
+                let running = model.parameters().buffers()[effect.key].value.to_vec::<f32>().unwrap();
+                let largest = sum.iter().fold(1e-6f64, |m, x| m.max(x.abs()));
+                for (expected, found) in sum.iter().zip(running) {
+                    assert!((expected - f64::from(found)).abs() < 1e-5 * largest, "{expected} and {found}");
+                }
+            }
         }
     }
 }

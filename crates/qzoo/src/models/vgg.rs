@@ -1,41 +1,57 @@
-//! VGG for small images (Simonyan and Zisserman, 2015): the convolutions of the paper's configurations with batch norm, five
-//! poolings, and one linear layer.
+//! VGG for small images (Simonyan and Zisserman, 2015): a table of convolutions of 3x3 with batch norm and of poolings, and one linear layer.
 
 use super::plan::{ConvUnit, Plan};
+use crate::experiment::{ModelName, VggLayer};
 use crate::nn::{Builder, Conv2dConfig, Layer, Pool, PoolKind, Sequential};
-use qgraph::Result;
+use qgraph::{Error, Result};
 
-/// Output channels of the convolutions in each of the five stages, which end with a pooling.
-pub(super) type Stages = [&'static [usize]; 5];
+const M: VggLayer = VggLayer::Pool;
+const C64: VggLayer = VggLayer::Conv(64);
+const C128: VggLayer = VggLayer::Conv(128);
+const C256: VggLayer = VggLayer::Conv(256);
+const C512: VggLayer = VggLayer::Conv(512);
 
-/// Of QVGG-7 (Xu et al., 2022).
-pub(super) const Q7: Stages = [&[64; 2], &[128; 2], &[256], &[512], &[512]];
-pub(super) const A: Stages = [&[64], &[128], &[256; 2], &[512; 2], &[512; 2]];
-pub(super) const B: Stages = [&[64; 2], &[128; 2], &[256; 2], &[512; 2], &[512; 2]];
-pub(super) const D: Stages = [&[64; 2], &[128; 2], &[256; 3], &[512; 3], &[512; 3]];
-pub(super) const E: Stages = [&[64; 2], &[128; 2], &[256; 4], &[512; 4], &[512; 4]];
+/// The table of the named network; none where it is no VGG. `vgg7` is QVGG-7 of Xu et al. (2022), the others are configurations A, B, D and E.
+#[rustfmt::skip]
+pub(crate) fn table(name: ModelName) -> &'static [VggLayer] {
+    match name {
+        ModelName::Vgg7 => &[C64, C64, M, C128, C128, M, C256, M, C512, M, C512, M],
+        ModelName::Vgg11 => &[C64, M, C128, M, C256, C256, M, C512, C512, M, C512, C512, M],
+        ModelName::Vgg13 => &[C64, C64, M, C128, C128, M, C256, C256, M, C512, C512, M, C512, C512, M],
+        ModelName::Vgg16 => &[C64, C64, M, C128, C128, M, C256, C256, C256, M, C512, C512, C512, M, C512, C512, C512, M],
+        ModelName::Vgg19 => &[
+            C64, C64, M, C128, C128, M, C256, C256, C256, C256, M, C512, C512, C512, C512, M, C512, C512, C512, C512, M,
+        ],
+        _ => &[],
+    }
+}
 
-pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>, stages: &Stages) -> Result<Sequential> {
+pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>) -> Result<Sequential> {
+    let table = plan.config.layers.as_deref().unwrap_or(table(plan.config.name));
+    if table.is_empty() {
+        return Err(Error::argument("model", "a VGG network needs a table of layers"));
+    }
     let mut features = Sequential::new("features");
     let mut scope = builder.scope("features");
     // Names count every module, as in PyTorch's sequence: convolution, batch norm, activation, pooling.
     let (mut channels, mut module) = (plan.input[0], 0);
-    for stage in stages {
-        for outputs in *stage {
-            let outputs = plan.channels(*outputs);
-            let (conv, norm) = (module.to_string(), (module + 1).to_string());
-            let map = Conv2dConfig::three(channels, outputs, 1);
-            let mut unit = ConvUnit { bias: true, ..ConvUnit::new(&conv, &norm, map) };
-            module += 3;
-            if !plan.config.batch_norm {
-                unit.norm = None;
-                module -= 1;
-            }
-            features.push(plan.conv(&mut scope, unit)?);
-            channels = outputs;
+    for layer in table {
+        let VggLayer::Conv(outputs) = layer else {
+            features.push(Layer::Pool(Pool::new(PoolKind::Max, 2, 2, 0)));
+            module += 1;
+            continue;
+        };
+        let outputs = plan.channels(*outputs);
+        let (conv, norm) = (module.to_string(), (module + 1).to_string());
+        let map = Conv2dConfig::three(channels, outputs, 1);
+        let mut unit = ConvUnit { bias: true, ..ConvUnit::new(&conv, &norm, map) };
+        module += 3;
+        if !plan.config.batch_norm {
+            unit.norm = None;
+            module -= 1;
         }
-        features.push(Layer::Pool(Pool::new(PoolKind::Max, 2, 2, 0)));
-        module += 1;
+        features.push(plan.conv(&mut scope, unit)?);
+        channels = outputs;
     }
     let mut network = Sequential::new("");
     network.push(features);

@@ -5,7 +5,7 @@ use qgraph::{Effect, Error, Result, Tape, Var};
 use qtensor::{DType, Tensor};
 
 /// Share of the batch's statistics in an update of the running ones.
-const MOMENTUM: f64 = 0.1;
+pub(crate) const MOMENTUM: f64 = 0.1;
 /// Added to the variance.
 pub(super) const EPS: f64 = 1e-5;
 
@@ -143,11 +143,11 @@ impl BatchNorm {
     }
 }
 
-/// Takes the batch statistics that a step emitted into the running ones: `running += momentum · (batch - running)`.
+/// Takes the batch statistics that a step emitted into the running ones: `running += share · (batch - running)`, where a training's share is [`MOMENTUM`].
 ///
 /// # Errors
 /// An effect of another op, or one that does not fit these buffers.
-pub(crate) fn update_running(parameters: &mut Parameters, effect: &Effect) -> Result<()> {
+pub(crate) fn update_running(parameters: &mut Parameters, effect: &Effect, share: f64) -> Result<()> {
     let mismatch =
         || Error::argument("running statistics", format!("the effect of {} does not fit the model", effect.scope));
     let [mean, variance] = effect.values.as_slice() else { return Err(mismatch()) };
@@ -155,7 +155,7 @@ pub(crate) fn update_running(parameters: &mut Parameters, effect: &Effect) -> Re
         return Err(mismatch());
     }
     for (offset, batch) in [mean, variance].into_iter().enumerate() {
-        qkernels::update::lerp(parameters.buffer_mut(effect.key + offset), batch, MOMENTUM)?;
+        qkernels::update::lerp(parameters.buffer_mut(effect.key + offset), batch, share)?;
     }
     for count in parameters.buffer_mut(effect.key + 2).memory_mut::<i64>()? {
         *count += 1;

@@ -38,9 +38,19 @@ impl Residual {
         self.last.forward(tape, &y, Some(&residual), context)
     }
 
+    /// The units of the main branch, in order.
+    pub fn main_branch(&self) -> impl Iterator<Item = &Composite> {
+        self.units.iter().chain([&self.last])
+    }
+
+    /// Whether input and output have one shape, so that the network stays one without the block.
+    pub fn keeps_shape(&self) -> bool {
+        self.shortcut.is_none()
+    }
+
     /// The composites within, in the order of their parameters.
     pub fn children(&self) -> impl Iterator<Item = &Composite> {
-        self.units.iter().chain([&self.last]).chain(&self.shortcut)
+        self.main_branch().chain(&self.shortcut)
     }
 
     /// Adds the rows of all layers; returns the output's shape.
@@ -49,7 +59,7 @@ impl Residual {
     /// The input does not fit, or the two branches do not fit each other.
     pub fn describe(&self, input: &[usize], walk: &mut Walk) -> Result<Vec<usize>> {
         let mut output = input.to_vec();
-        for unit in self.units.iter().chain([&self.last]) {
+        for unit in self.main_branch() {
             output = unit.describe(&output, walk)?;
         }
         let shortcut = match &self.shortcut {

@@ -61,6 +61,16 @@ impl RunFolder {
         Self::prepare(path.to_path_buf())
     }
 
+    /// Takes the folder `path`, which is made where it does not exist, for something that keeps its own books there, and removes what a killed process left
+    /// half-written.
+    ///
+    /// # Errors
+    /// Another process writes to it, or it cannot be made.
+    pub fn take(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path).map_err(RunError::io(path, "create"))?;
+        Self::prepare(path.to_path_buf())
+    }
+
     fn prepare(path: PathBuf) -> Result<Self> {
         let lock = Lock::take(&path)?;
         atomic::remove_stale(&path).map_err(RunError::io(&path, "remove temporary files"))?;

@@ -32,6 +32,7 @@ pub use log::LogFile;
 pub use memory::{LayerMemory, LayerMode, MemoryPlan, MemoryProfile, ModeTotal};
 pub use metrics::{EpochLine, Metrics, MetricsFile, Record, StepLine, read_metrics};
 pub use reader::RunReader;
+pub(crate) use reader::read_json;
 pub use results::{ClassResult, EvaluationReport, LayerCost, PassCost, Profile, RunResult, Sample};
 
 /// `Result` with [`RunError`].

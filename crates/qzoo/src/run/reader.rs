@@ -98,15 +98,19 @@ impl RunReader {
     }
 
     fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
-        let path = self.path.join(name);
-        let text = match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            text => text.map_err(RunError::io(&path, "read"))?,
-        };
-        serde_json::from_str(&text).map(Some).map_err(|error| {
-            let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-            let offset = (before + error.column().saturating_sub(1)).min(text.len()) as u64;
-            RunError::Damaged { path, offset, message: error.to_string() }
-        })
+        read_json(&self.path.join(name))
     }
+}
+
+/// What a JSON file holds; `None` where it is not there.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(RunError::io(path, "read"))?,
+    };
+    serde_json::from_str(&text).map(Some).map_err(|error| {
+        let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+        let offset = (before + error.column().saturating_sub(1)).min(text.len()) as u64;
+        RunError::Damaged { path: path.to_path_buf(), offset, message: error.to_string() }
+    })
 }

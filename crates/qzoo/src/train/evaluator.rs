@@ -86,6 +86,14 @@ impl Evaluator {
         &self.state
     }
 
+    /// SHA-256 of the weights.
+    ///
+    /// # Errors
+    /// A tensor cannot be read.
+    pub fn digest(&self) -> Result<String> {
+        self.network.digest()
+    }
+
     /// Evaluates on the test images of the experiment's data set; `None` where it was stopped.
     ///
     /// # Errors

@@ -83,7 +83,8 @@ impl EvaluationFeed {
         Self::new(experiment, dataset, options.limit_batches)
     }
 
-    fn new(experiment: &Experiment, dataset: Dataset, limit: Option<u64>) -> Result<Self> {
+    /// The images of a data set.
+    pub(super) fn new(experiment: &Experiment, dataset: Dataset, limit: Option<u64>) -> Result<Self> {
         let options = LoaderOptions {
             normalize: experiment.data.normalize,
             workers: experiment.data.workers,
@@ -129,5 +130,11 @@ pub(super) fn normalization(info: &DatasetInfo, normalize: bool) -> Normalizatio
 impl fmt::Debug for Feed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Feed").field("train", self.train.dataset()).field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for EvaluationFeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EvaluationFeed").field("images", self.loader.dataset()).finish_non_exhaustive()
     }
 }

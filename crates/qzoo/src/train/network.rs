@@ -64,6 +64,7 @@ impl Network {
         self.model
     }
 
+<<<<<<< HEAD
     /// The same network with other backward modes.
     pub(super) fn with_backward(&self, backward: &Backward) -> Result<Network> {
         let mut network = self.clone();
@@ -83,6 +84,11 @@ impl Network {
             true => &[Ad, Symbolic, SymbolicNormalised, SymbolicRecompute, Recompute],
             false => &[Symbolic, Recompute],
         }
+=======
+    /// The model.
+    pub(super) fn model(&self) -> &Model {
+        &self.model
+>>>>>>> auto
     }
 
     /// The parameters and buffers.
@@ -105,6 +111,22 @@ impl Network {
         let mut network = self.clone();
         *network.parameters_mut() = parameters;
         network
+    }
+
+    /// Measures the running statistics anew: their means over the batches. Dropout draws its noise by `seed` and the number of the batch.
+    pub(super) fn recalibrate(&mut self, batches: impl Iterator<Item = Result<Tensor>>, seed: u64) -> Result<()> {
+        for (step, images) in batches.enumerate() {
+            let (images, leaves) = (Var::constant(images?), Leaves::constant(self.parameters()));
+            let phase = Phase::Train { seed, step: step as u64 };
+            let effects = par::install(|| -> Result<Vec<Effect>> {
+                let mut tape = Tape::new();
+                self.model.forward(&mut tape, &leaves, &images, phase)?;
+                Ok(tape.take_effects())
+            })?;
+            drop(leaves);
+            self.model.apply_share(&effects, 1.0 / (step + 1) as f64)?;
+        }
+        Ok(())
     }
 
     /// Takes the batch statistics of a step into the running ones.

@@ -74,7 +74,9 @@ pub(super) struct Samples {
 impl Samples {
     /// Looks through a batch.
     pub(super) fn add(&mut self, judged: &Judged<'_>) -> Result<()> {
-        for sample in predictions(judged.logits, judged.labels, judged.start)? {
+        // An image whose logits overflow has no probabilities to show.
+        let all = predictions(judged.logits, judged.labels, judged.start)?;
+        for sample in all.into_iter().filter(|s| s.probability.is_finite() && s.label_probability.is_finite()) {
             if sample.label != sample.predicted {
                 self.wrong.push(sample);
             } else if self.right.iter().filter(|s| s.label == sample.label).count() < SAMPLES {
