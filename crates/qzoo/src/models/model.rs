@@ -3,13 +3,9 @@ use super::plan::Plan;
 use super::{cifar_cnn, cifar_resnet, mlp, mobilenet, resnet, small_cnn, vgg};
 use crate::experiment::{self, Backward, InitName, ModelName, pattern};
 use crate::init::{FanMode, Init, Nonlinearity};
-<<<<<<< HEAD
-use crate::nn::{Body, Builder, Composite, Context, Leaves, Parameters, Phase, Row, Sequential, Walk, update_running};
-=======
 use crate::nn::{
-    Builder, Composite, Context, Leaves, MOMENTUM, Parameters, Phase, Row, Sequential, Walk, update_running,
+    Body, Builder, Composite, Context, Leaves, MOMENTUM, Parameters, Phase, Row, Sequential, Walk, update_running,
 };
->>>>>>> auto
 use qgraph::{Effect, Error, Result, Tape, Var};
 use qtensor::Tensor;
 use std::sync::Arc;

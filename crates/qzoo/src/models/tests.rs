@@ -98,8 +98,7 @@ fn every_neuron_learns_in_every_mode() {
         let mut model = Model::build(&config, CIFAR, 5, 1).unwrap();
         let (images, labels) = (images([4, 3, 32, 32], 1), Tensor::from_slice([4], &[0i64, 3, 1, 4]).unwrap());
         let mut modes = Vec::new();
-        for mode in [BackwardMode::Ad, BackwardMode::Symbolic, BackwardMode::SymbolicRecompute, BackwardMode::Recompute]
-        {
+        for mode in [BackwardMode::Symbolic, BackwardMode::SymbolicRecompute, BackwardMode::Recompute] {
             model.set_backward(&Backward { mode, ..Backward::default() }).unwrap();
             let mut tape = Tape::new();
             let leaves = Leaves::on(&mut tape, model.parameters());

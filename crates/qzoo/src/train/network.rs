@@ -64,7 +64,6 @@ impl Network {
         self.model
     }
 
-<<<<<<< HEAD
     /// The same network with other backward modes.
     pub(super) fn with_backward(&self, backward: &Backward) -> Result<Network> {
         let mut network = self.clone();
@@ -84,11 +83,11 @@ impl Network {
             true => &[Ad, Symbolic, SymbolicNormalised, SymbolicRecompute, Recompute],
             false => &[Symbolic, Recompute],
         }
-=======
+    }
+
     /// The model.
     pub(super) fn model(&self) -> &Model {
         &self.model
->>>>>>> auto
     }
 
     /// The parameters and buffers.
