@@ -6,6 +6,14 @@ use qzoo::experiment::Experiment;
 use qzoo::run::{MemoryProfile, RunFolder, RunReader};
 use qzoo::train::{Silent, TrainOptions, Trainer, memory_profile};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The count of the pool is one for the whole process: these tests take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 const QUADRATIC: &str = r#"
 name = "small"
@@ -45,6 +53,7 @@ fn trained(root: &Path, backward: &str) -> Result<(String, MemoryProfile), Error
 
 #[test]
 fn modes_that_compute_again_keep_less() {
+    let _turn = turn();
     let profile = memory_profile(&experiment("mode = \"symbolic\""), [3, 32, 32], 10).unwrap();
     let names: Vec<&str> = profile.modes.iter().map(|total| total.mode.as_str()).collect();
     assert_eq!(names, ["ad", "symbolic", "symbolic_normalised", "symbolic_recompute", "recompute"]);
@@ -63,6 +72,7 @@ fn modes_that_compute_again_keep_less() {
 
 #[test]
 fn a_budget_is_met_with_the_same_weights() {
+    let _turn = turn();
     let root = tempfile::tempdir().unwrap();
     let (weights, free) = trained(root.path(), "mode = \"symbolic\"").unwrap();
     assert!(free.plan.is_none());
@@ -81,6 +91,7 @@ fn a_budget_is_met_with_the_same_weights() {
 
 #[test]
 fn a_budget_that_cannot_be_met_is_an_error_that_says_so() {
+    let _turn = turn();
     let root = tempfile::tempdir().unwrap();
     let error = trained(root.path(), "mode = \"auto\"\nmemory_budget = \"64KiB\"").unwrap_err().to_string();
     assert!(error.contains("memory_budget") && error.contains("batch_size"), "{error}");
