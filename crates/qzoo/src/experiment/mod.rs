@@ -43,7 +43,7 @@ pub use diagnostics::{Diagnostic, Diagnostics, Origin};
 pub use import::Import;
 pub use load::LARGEST_FILE;
 pub use log::Log;
-pub use model::{ActivationName, InitName, Model, ModelName, NeuronName};
+pub use model::{ActivationName, InitName, Model, ModelName, NeuronName, QuadraticInit};
 pub use named::{Entry, Named};
 pub use optim::{Adadelta, Adam, AdamW, Group, Optim, OptimName, Rule, Sgd};
 pub use overrides::Override;

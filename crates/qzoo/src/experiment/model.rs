@@ -16,6 +16,7 @@ named_enum! {
     ModelName {
         Mlp = "mlp", "fully connected: linear, activation and batch norm for each of `widths`, then a linear classifier";
         SmallCnn = "small_cnn", "a small convolutional network that trains in minutes on two cores";
+        MnistCnn = "mnist_cnn", "two convolutions (32-64) and two linear layers with dropout, without batch norm: QuadraLib's demonstration on MNIST";
         CifarCnn = "cifar_cnn", "six convolutions (32-32-64-64-128-128) and two linear layers, with batch norm and dropout";
         Vgg7 = "vgg7", "VGG of QVGG-7 for 32x32 images: 7 convolutions, one linear layer";
         Vgg11 = "vgg11", "VGG configuration A for 32x32 images: 8 convolutions, one linear layer";
@@ -32,6 +33,7 @@ named_enum! {
         ResNet34 = "resnet34", "residual network of the ImageNet kind: 64 to 512 channels, basic blocks 3-4-6-3";
         ResNet50 = "resnet50", "residual network of the ImageNet kind: 256 to 2048 channels, bottlenecks 3-4-6-3";
         MobileNetV1 = "mobilenet_v1", "depthwise separable convolutions, 32 to 1024 channels, 13 blocks";
+        MobileNetB = "mobilenet_b", "depthwise separable convolutions, 32 to 1024 channels, the 8 blocks of QuadraLib's QMobileNet";
     }
 }
 
@@ -65,6 +67,14 @@ named_enum! {
 }
 
 named_enum! {
+    /// How the second-order part of quadratic neurons starts.
+    QuadraticInit {
+        Default = "default", "like the rest, as `init` says";
+        Linear = "linear", "first-order: (Wa x) . (Wb x) is 0 where the neuron has a linear term of its own and else Wa x, squares are 0 (ReLinear, Fan et al. 2021)";
+    }
+}
+
+named_enum! {
     /// How the weights of linear and convolutional layers are drawn; named as PyTorch names them.
     InitName {
         Default = "default", "the model's own";
@@ -94,15 +104,17 @@ pub struct Model {
     /// three for the thin ones. Default: the named network's.
     pub blocks: Option<Vec<usize>>,
     /// Share of activations dropped in training, in [0, 1). `mlp`: after every hidden layer; `cifar_cnn`: in place of its
-    /// own 0.2, 0.3, 0.4 and 0.5; the others: before the classifier. Default: the model's own (0 except for `cifar_cnn`).
+    /// own 0.2, 0.3, 0.4 and 0.5; `mnist_cnn`: in place of its own 0.25 and 0.5; the others: before the classifier. Default: the model's own (0 except
+    /// for `cifar_cnn` and `mnist_cnn`).
     pub dropout: Option<f64>,
     /// `mlp` and `vgg` only: batch normalisation after every hidden layer's activation (`mlp`) or between every convolution
     /// and its activation (`vgg`). Default true.
     pub batch_norm: bool,
-    /// The neuron of every layer but the stem and the shortcuts of residual networks, the stem of MobileNet, and the classifier. Default `linear`.
+    /// The neuron of every layer but the stem and the shortcuts of residual networks, the stem of MobileNet, and the classifier: these are first-order
+    /// unless `neurons` has their full name. Default `linear`.
     pub neuron: NeuronName,
     /// Pattern of layer names (`*` any characters, `?` one) to neuron, for layers that are not to have `neuron`. Where several match, the longest pattern
-    /// wins. Default none.
+    /// wins. Layers that `neuron` leaves out take one from their full name only, such as `conv1 = "ours"`. Default none.
     pub neurons: BTreeMap<String, NeuronName>,
     /// `type1`, `type1_pure` and `type1&2` only: as many products of two projections in place of the full quadratic form, whose weights grow with
     /// the square of what a filter sees. At least 1. Default: the full form.
@@ -111,6 +123,8 @@ pub struct Model {
     pub branch_activation: Option<ActivationName>,
     /// Quadratic neurons only: batch normalisation of each projection before they are combined. Default true.
     pub branch_norm: bool,
+    /// Quadratic neurons only: how their second-order part starts. Default `default`.
+    pub quadratic_init: QuadraticInit,
     /// The activation of every hidden layer. Default `relu`.
     pub activation: ActivationName,
     /// How weights are drawn. Default `default`, the model's own.
@@ -135,6 +149,7 @@ impl Default for Model {
             rank: None,
             branch_activation: None,
             branch_norm: true,
+            quadratic_init: QuadraticInit::Default,
             activation: ActivationName::Relu,
             init: InitName::Default,
             winograd: true,
@@ -166,8 +181,8 @@ impl ModelName {
             "layers" => self.is_vgg(),
             "blocks" => self.stages().is_some(),
             "batch_norm" => self == ModelName::Mlp || self.is_vgg(),
-            "name" | "neuron" | "neurons" | "rank" | "branch_norm" | "branch_activation" | "dropout" | "activation"
-            | "init" => true,
+            "name" | "neuron" | "neurons" | "rank" | "branch_norm" | "branch_activation" | "quadratic_init"
+            | "dropout" | "activation" | "init" => true,
             _ => false,
         }
     }
@@ -208,6 +223,7 @@ impl Serialize for Model {
                 map.serialize_entry("branch_activation", activation)?;
             }
             map.serialize_entry("branch_norm", &self.branch_norm)?;
+            map.serialize_entry("quadratic_init", &self.quadratic_init)?;
         }
         map.serialize_entry("activation", &self.activation)?;
         map.serialize_entry("init", &self.init)?;
@@ -263,6 +279,16 @@ impl Model {
                 checker.wrong("rank", message, None);
             }
             _ => {}
+        }
+        let unfit = [ActivationName::Relu, ActivationName::Relu6, ActivationName::Sigmoid];
+        if let Some(activation) = self.branch_activation.filter(|activation| unfit.contains(activation))
+            && self.quadratic_init == QuadraticInit::Linear
+        {
+            let message = format!(
+                "\"quadratic_init\" cannot be linear behind {activation}: projections of 0 give no 0 or learn nothing"
+            );
+            let hint = "another branch_activation, or quadratic_init = \"default\"";
+            checker.conflict("quadratic_init", message, Some(hint));
         }
         if let Some(dropout) = self.dropout {
             checker.share("dropout", dropout);

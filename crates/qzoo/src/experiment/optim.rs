@@ -28,6 +28,9 @@ pub struct Optim {
     pub weight_decay: f64,
     /// Whether biases and the scales and shifts of normalisations decay too. Default true.
     pub decay_norms_and_biases: bool,
+    /// Factor on the learning rate of the second-order part of quadratic neurons, 0 or larger (0 freezes it); groups with a rate of their own keep that.
+    /// Default 1.
+    pub quadratic_lr: f64,
     /// Parameters with a learning rate or decay of their own. The first group whose pattern matches holds. Default none.
     pub groups: Vec<Group>,
 }
@@ -157,7 +160,14 @@ impl Optim {
             OptimName::AdamW => (1e-3, 1e-2),
             OptimName::Adadelta => (1.0, 0.0),
         };
-        Optim { rule: Rule::of(name), lr, weight_decay, decay_norms_and_biases: true, groups: Vec::new() }
+        Optim {
+            rule: Rule::of(name),
+            lr,
+            weight_decay,
+            decay_norms_and_biases: true,
+            quadratic_lr: 1.0,
+            groups: Vec::new(),
+        }
     }
 
     /// The first group whose pattern matches the parameter's name.
@@ -176,6 +186,7 @@ impl Optim {
     pub(super) fn check(&self, checker: &mut Checker<'_>) {
         checker.positive("lr", self.lr);
         checker.not_negative("weight_decay", self.weight_decay);
+        checker.not_negative("quadratic_lr", self.quadratic_lr);
         self.rule.check(checker);
         for (index, group) in self.groups.iter().enumerate() {
             group.check(&mut checker.within("groups").within(index));

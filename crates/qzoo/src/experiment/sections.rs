@@ -25,6 +25,7 @@ struct OptimKeys {
     lr: Option<f64>,
     weight_decay: Option<f64>,
     decay_norms_and_biases: Option<bool>,
+    quadratic_lr: Option<f64>,
 }
 
 /// The keys that every schedule has.
@@ -257,6 +258,7 @@ fn optim(decoder: &mut Decoder, mut section: Section<'_, '_>) -> Optim {
     optim.lr = keys.lr.unwrap_or(optim.lr);
     optim.weight_decay = keys.weight_decay.unwrap_or(optim.weight_decay);
     optim.decay_norms_and_biases = keys.decay_norms_and_biases.unwrap_or(optim.decay_norms_and_biases);
+    optim.quadratic_lr = keys.quadratic_lr.unwrap_or(optim.quadratic_lr);
     match name {
         Some(OptimName::Sgd) => optim.rule = Rule::Sgd(decoder.fields(&own)),
         Some(OptimName::Adam) => optim.rule = Rule::Adam(decoder.fields(&own)),

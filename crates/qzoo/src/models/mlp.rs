@@ -37,6 +37,6 @@ pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>) -> Result<Sequen
         features = width;
     }
     let name = format!("fc{}", widths.len() + 1);
-    network.push(Composite::unit(builder, UnitConfig::plain(linear(&name, features, plan.classes)))?);
+    network.push(plan.classify_by(builder, linear(&name, features, plan.classes))?);
     Ok(network)
 }

@@ -11,7 +11,10 @@ const STEM: usize = 32;
 /// Smallest side at which the stem has stride 2.
 const LARGE: usize = 64;
 /// Output channels and stride of each block.
-const BLOCKS: [(usize, usize); 13] = [
+pub(super) type Blocks = [(usize, usize)];
+
+/// Of the paper.
+pub(super) const A: [(usize, usize); 13] = [
     (64, 1),
     (128, 2),
     (128, 1),
@@ -27,7 +30,11 @@ const BLOCKS: [(usize, usize); 13] = [
     (1024, 1),
 ];
 
-pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>) -> Result<Sequential> {
+/// Of QMobileNet (Xu et al., 2022), which has fewer layers of 512 channels.
+pub(super) const B: [(usize, usize); 8] =
+    [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (1024, 2)];
+
+pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>, blocks: &Blocks) -> Result<Sequential> {
     let mut network = Sequential::new("");
     let mut channels = plan.channels(STEM);
     let [inputs, height, width] = plan.input;
@@ -37,7 +44,7 @@ pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>) -> Result<Sequen
     );
     let mut layers = Sequential::new("layers");
     let mut scope = builder.scope("layers");
-    for (i, (outputs, stride)) in BLOCKS.into_iter().enumerate() {
+    for (i, (outputs, stride)) in blocks.iter().copied().enumerate() {
         let outputs = plan.channels(outputs);
         layers.push(block(plan, &mut scope, &i.to_string(), Conv2dConfig::three(channels, outputs, stride))?);
         channels = outputs;

@@ -4,6 +4,7 @@ mod cifar_cnn;
 mod cifar_resnet;
 mod folded;
 mod mlp;
+mod mnist_cnn;
 mod mobilenet;
 mod model;
 mod plan;

@@ -1,6 +1,6 @@
 use super::Folded;
 use super::plan::Plan;
-use super::{cifar_cnn, cifar_resnet, mlp, mobilenet, resnet, small_cnn, vgg};
+use super::{cifar_cnn, cifar_resnet, mlp, mnist_cnn, mobilenet, resnet, small_cnn, vgg};
 use crate::experiment::{self, Backward, InitName, ModelName, pattern};
 use crate::init::{FanMode, Init, Nonlinearity};
 use crate::nn::{
@@ -54,6 +54,7 @@ impl Model {
         let network = match config.name {
             ModelName::Mlp => mlp::build(&plan, &mut builder),
             ModelName::SmallCnn => small_cnn::build(&plan, &mut builder),
+            ModelName::MnistCnn => mnist_cnn::build(&plan, &mut builder),
             ModelName::CifarCnn => cifar_cnn::build(&plan, &mut builder),
             ModelName::Vgg7 | ModelName::Vgg11 | ModelName::Vgg13 | ModelName::Vgg16 | ModelName::Vgg19 => {
                 vgg::build(&plan, &mut builder)
@@ -66,7 +67,8 @@ impl Model {
             | ModelName::ResNet56 => cifar_resnet::build(&plan, &mut builder),
             ModelName::ResNet18 | ModelName::ResNet34 => resnet::build(&plan, &mut builder, resnet::Kind::Basic),
             ModelName::ResNet50 => resnet::build(&plan, &mut builder, resnet::Kind::Bottleneck),
-            ModelName::MobileNetV1 => mobilenet::build(&plan, &mut builder),
+            ModelName::MobileNetV1 => mobilenet::build(&plan, &mut builder, &mobilenet::A),
+            ModelName::MobileNetB => mobilenet::build(&plan, &mut builder, &mobilenet::B),
         }?;
         let model = Model {
             name: config.name,
@@ -76,14 +78,8 @@ impl Model {
             input,
             classes,
         };
-        for wanted in config.neurons.keys() {
-            let composites = model.composites();
-            if !composites.iter().any(|name| pattern::matches(wanted, name)) {
-                let layers = composites.join(", ");
-                let message =
-                    format!("no layer of {} matches {wanted} of neurons; its layers are {layers}", config.name);
-                return Err(Error::argument("model", message));
-            }
+        for pattern in config.neurons.keys() {
+            model.layer_matching("neurons", pattern)?;
         }
         // Walking once finds an image that is too small for the network before any is given.
         model.summary()?;
@@ -95,16 +91,21 @@ impl Model {
     /// # Errors
     /// A pattern that matches no composite.
     pub fn set_backward(&mut self, backward: &Backward) -> Result<()> {
-        let composites = self.composites();
         for wanted in backward.layers.keys() {
-            if !composites.iter().any(|name| pattern::matches(wanted, name)) {
-                let message =
-                    format!("no layer of {} matches {wanted}; its layers are {}", self.name, composites.join(", "));
-                return Err(Error::argument("backward", message));
-            }
+            self.layer_matching("backward", wanted)?;
         }
         self.backward = Arc::new(backward.clone());
         Ok(())
+    }
+
+    /// Refuses a pattern of `key` that matches no composite.
+    fn layer_matching(&self, key: &'static str, wanted: &str) -> Result<()> {
+        let composites = self.composites();
+        if composites.iter().any(|name| pattern::matches(wanted, name)) {
+            return Ok(());
+        }
+        let message = format!("no layer of {} matches {wanted}; its layers are {}", self.name, composites.join(", "));
+        Err(Error::argument(key, message))
     }
 
     /// Logits `[N, classes]` for images `[N, C, H, W]`. Gradients flow to the leaves that `leaves` made on `tape`; in training the

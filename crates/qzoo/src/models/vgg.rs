@@ -2,7 +2,8 @@
 
 use super::plan::{ConvUnit, Plan};
 use crate::experiment::{ModelName, VggLayer};
-use crate::nn::{Builder, Conv2dConfig, Layer, Pool, PoolKind, Sequential};
+use crate::init::{FanMode, Init, Nonlinearity};
+use crate::nn::{Builder, Conv2dConfig, Layer, LinearConfig, Map, Pool, PoolKind, ProjectionConfig, Sequential};
 use qgraph::{Error, Result};
 
 const M: VggLayer = VggLayer::Pool;
@@ -26,6 +27,9 @@ pub(crate) fn table(name: ModelName) -> &'static [VggLayer] {
     }
 }
 
+/// Initial weights of every convolution, those of quadratic neurons included, as in QuadraLib.
+const INIT: Init = Init::KaimingNormal { mode: FanMode::FanIn, nonlinearity: Nonlinearity::Relu };
+
 pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>) -> Result<Sequential> {
     let table = plan.config.layers.as_deref().unwrap_or(table(plan.config.name));
     if table.is_empty() {
@@ -44,7 +48,8 @@ pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>) -> Result<Sequen
         let outputs = plan.channels(*outputs);
         let (conv, norm) = (module.to_string(), (module + 1).to_string());
         let map = Conv2dConfig::three(channels, outputs, 1);
-        let mut unit = ConvUnit { bias: true, ..ConvUnit::new(&conv, &norm, map) };
+        let unit = ConvUnit { init: INIT, quadratic_init: INIT, ..ConvUnit::new(&conv, &norm, map) };
+        let mut unit = ConvUnit { bias: true, ..unit };
         module += 3;
         if !plan.config.batch_norm {
             unit.norm = None;
@@ -59,6 +64,14 @@ pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>) -> Result<Sequen
     if let Some(dropout) = plan.classifier_dropout() {
         network.push(dropout);
     }
-    network.push(plan.classifier(builder, "classifier", plan.features(&network)?)?);
+    let map = Map::Linear(LinearConfig { inputs: plan.features(&network)?, outputs: plan.classes });
+    network.push(plan.classify_by(
+        builder,
+        ProjectionConfig {
+            weight_init: Init::Normal { mean: 0.0, deviation: 0.01 },
+            bias_init: Some(Init::Constant(0.0)),
+            ..ProjectionConfig::new("classifier", map)
+        },
+    )?);
     Ok(network)
 }

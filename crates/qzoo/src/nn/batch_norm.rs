@@ -29,9 +29,22 @@ impl BatchNorm {
     /// # Errors
     /// The size overflows.
     pub fn build(builder: &mut Builder<'_>, name: &str, channels: usize) -> Result<Self> {
+        Self::starting_at(builder, name, channels, [1.0, 0.0])
+    }
+
+    /// A normalisation with that scale and shift at first.
+    ///
+    /// # Errors
+    /// The size overflows.
+    pub(crate) fn starting_at(
+        builder: &mut Builder<'_>,
+        name: &str,
+        channels: usize,
+        [scale, shift]: [f64; 2],
+    ) -> Result<Self> {
         let mut scope = builder.scope(name);
-        let scale = scope.parameter("weight", &[channels], ParameterKind::NormScale, Init::Constant(1.0))?;
-        let shift = scope.parameter("bias", &[channels], ParameterKind::NormShift, Init::Constant(0.0))?;
+        let scale = scope.parameter("weight", &[channels], ParameterKind::NormScale, Init::Constant(scale))?;
+        let shift = scope.parameter("bias", &[channels], ParameterKind::NormShift, Init::Constant(shift))?;
         let mean = scope.buffer("running_mean", Tensor::full([channels], 0.0f32)?);
         scope.buffer("running_var", Tensor::full([channels], 1.0f32)?);
         scope.buffer("num_batches_tracked", Tensor::scalar(0i64));

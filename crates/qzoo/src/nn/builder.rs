@@ -29,7 +29,7 @@ impl<'a> Builder<'a> {
         Builder { store, seed, path: String::new(), weight_init: None, winograd: true }
     }
 
-    /// Draws all weights by this rule, whatever the model asks for.
+    /// Draws all weights by this rule, whatever the model asks for, unless that is a constant.
     pub fn with_weight_init(mut self, init: Option<Init>) -> Self {
         self.weight_init = init;
         self
@@ -73,9 +73,15 @@ impl<'a> Builder<'a> {
     pub fn parameter(&mut self, name: &str, shape: &[usize], kind: ParameterKind, init: Init) -> Result<usize> {
         let index = self.position() as u64;
         let mut stream = Stream::new(StreamKey { seed: self.seed, purpose: Purpose::Init, epoch: 0, index });
-        let init = self.weight_init.filter(|_| kind.is_weight()).unwrap_or(init);
+        let is_drawn = kind.is_weight() && !matches!(init, Init::Constant(_));
+        let init = self.weight_init.filter(|_| is_drawn).unwrap_or(init);
         let value = init.draw(shape, &mut stream)?;
         Ok(self.store.push(Parameter { name: self.join(name), value, kind }))
+    }
+
+    /// Says that all parameters since the position `first` belong to the second-order part of a quadratic neuron.
+    pub fn mark_quadratic(&mut self, first: usize) {
+        self.store.mark_quadratic(first..self.position());
     }
 
     /// Adds a buffer and returns its position.

@@ -16,6 +16,8 @@ mod pool;
 mod projection;
 mod quadratic;
 mod residual;
+mod role;
+mod start;
 mod summary;
 mod unit;
 
@@ -33,6 +35,7 @@ pub use pool::{Pool, PoolKind};
 pub use projection::{Conv2dConfig, LinearConfig, Map, Projection, ProjectionConfig, projection};
 pub use quadratic::Quadratic;
 pub use residual::Residual;
+pub use role::Role;
 pub use summary::{Row, Walk};
 pub use unit::{Order, Unit, UnitConfig};
 

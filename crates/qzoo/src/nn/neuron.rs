@@ -1,6 +1,6 @@
 //! Quadratic neurons: one row of a table each.
 
-use crate::experiment::{ActivationName, NeuronName};
+use crate::experiment::{ActivationName, NeuronName, QuadraticInit};
 pub use qgraph::ops::Sees;
 use qkernels::quadratic::Rule;
 
@@ -15,12 +15,19 @@ pub struct NeuronConfig {
     pub branch_norm: bool,
     /// What is applied to each projection before they are combined; `None` for nothing.
     pub branch_activation: Option<ActivationName>,
+    /// How the second-order part starts.
+    pub init: QuadraticInit,
 }
 
 impl NeuronConfig {
     /// The first-order neuron.
-    pub const LINEAR: NeuronConfig =
-        NeuronConfig { name: NeuronName::Linear, rank: None, branch_norm: false, branch_activation: None };
+    pub const LINEAR: NeuronConfig = NeuronConfig {
+        name: NeuronName::Linear,
+        rank: None,
+        branch_norm: false,
+        branch_activation: None,
+        init: QuadraticInit::Default,
+    };
 }
 
 /// Projections of one input, and how they are combined.

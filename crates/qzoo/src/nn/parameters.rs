@@ -1,4 +1,6 @@
 use qtensor::{Error, Result, Tensor};
+use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// What a parameter does in its layer; optimizers treat the kinds differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +50,8 @@ pub struct Buffer {
 pub struct Parameters {
     parameters: Vec<Parameter>,
     buffers: Vec<Buffer>,
+    /// Positions of the second-order part.
+    quadratic: BTreeSet<usize>,
 }
 
 impl Parameters {
@@ -59,6 +63,16 @@ impl Parameters {
     /// The buffers, in the order of the layers.
     pub fn buffers(&self) -> &[Buffer] {
         &self.buffers
+    }
+
+    /// Whether a parameter belongs to the second-order part of a quadratic neuron.
+    pub fn is_quadratic(&self, index: usize) -> bool {
+        self.quadratic.contains(&index)
+    }
+
+    /// Says that these parameters belong to the second-order part of a quadratic neuron.
+    pub fn mark_quadratic(&mut self, indices: Range<usize>) {
+        self.quadratic.extend(indices);
     }
 
     /// The value of a parameter, for an update in place. Its shape and element type must stay.

@@ -1,6 +1,7 @@
 use super::batch_norm::EPS;
 use super::context::QuadraticRules;
 use super::neuron::{Neuron, NeuronConfig, Term};
+use super::start::{Start, marked};
 use super::{Activation, BatchNorm, Builder, Context, Map, Parameters, Projection, ProjectionConfig, Walk, projection};
 use qgraph::ops::{Combine, Keep, NormalisedCombine, Projections};
 use qgraph::{Error, Result, Tape, Var};
@@ -23,29 +24,37 @@ pub struct Quadratic {
 }
 
 impl Quadratic {
-    /// Builds the projections as `config` says, with its initial values for each.
+    /// Builds the projections as `config` says, with its initial values for each, or so that the neuron starts first-order.
     ///
     /// # Errors
-    /// As [`projection`].
+    /// As [`projection`], and a neuron that cannot start first-order.
     pub fn build(
         builder: &mut Builder<'_>,
         config: ProjectionConfig<'_>,
         neuron: Neuron,
         branches: NeuronConfig,
     ) -> Result<Self> {
+        let start = Start::of(builder, &config, &neuron, branches)?;
         let mut scope = builder.scope(config.name);
         let kind = if matches!(config.map, Map::Linear(_)) { "fc" } else { "conv" };
         let matrices = (0..neuron.matrices()).map(|i| {
             let name = format!("{kind}{}", i + 1);
-            projection(&mut scope, ProjectionConfig { name: &name, sees: neuron.sees_of(i), ..config })
+            let config = start.projection(ProjectionConfig { name: &name, sees: neuron.sees_of(i), ..config }, i);
+            marked(&mut scope, neuron.role_of(i), |scope| projection(scope, config))
         });
         let matrices = matrices.collect::<Result<Vec<_>>>()?;
-        let count = if branches.branch_norm { neuron.projections() } else { 0 };
-        let norms = (1..=count).map(|i| BatchNorm::build(&mut scope, &format!("bn{i}"), config.map.outputs()));
+        let roles = neuron.roles();
+        let norms = roles.iter().zip(1..).filter(|_| branches.branch_norm).map(|(role, i)| {
+            let values = start.norm(*role);
+            marked(&mut scope, *role, |scope| {
+                BatchNorm::starting_at(scope, &format!("bn{i}"), config.map.outputs(), values)
+            })
+        });
         let norms = norms.collect::<Result<_>>()?;
-        let activations = branches.branch_activation.into_iter().flat_map(|name| vec![name; neuron.projections()]);
-        let activations =
-            activations.zip(1..).map(|(name, i)| Activation::build(&mut scope, &format!("activation{i}"), name));
+        let activations = roles.iter().zip(1..).filter_map(|(role, i)| Some((role, i, branches.branch_activation?)));
+        let activations = activations.map(|(role, i, name)| {
+            marked(&mut scope, *role, |scope| Activation::build(scope, &format!("activation{i}"), name))
+        });
         let activations = activations.collect::<Result<_>>()?;
         Ok(Quadratic { name: config.name.to_string(), neuron, matrices, norms, activations })
     }

@@ -111,7 +111,8 @@ fn every_rule_gives_the_gradients_of_elementary_ops() {
         for rank in [None, Some(2)].into_iter().filter(|rank| rank.is_none() || has_form) {
             for branch_norm in [false, true] {
                 for branch_activation in [None, Some(ActivationName::Tanh)] {
-                    let neuron = NeuronConfig { name: *name, rank, branch_norm, branch_activation };
+                    let neuron =
+                        NeuronConfig { name: *name, rank, branch_norm, branch_activation, ..NeuronConfig::LINEAR };
                     for (input, map) in maps() {
                         let case = Case::new(neuron, map, &input);
                         let (expected, _) = case.run(BackwardMode::Ad, DType::F64);

@@ -40,10 +40,16 @@ pub(crate) struct State {
 impl Optimizer {
     /// An optimizer for these parameters, without state yet.
     ///
-    /// A parameter takes its learning rate and decay from the first group whose pattern matches its name. Decay that no group
+    /// A parameter takes its learning rate and decay from the first group whose pattern matches its name; without one, the second-order part of quadratic
+    /// neurons has the share of the rate that the experiment gives it. Decay that no group
     /// gives is left out for norms and biases where the experiment spares them.
     pub fn new(config: &Optim, parameters: &Parameters) -> Self {
-        let settings: Vec<Settings> = parameters.parameters().iter().map(|p| settings(config, p)).collect();
+        let settings: Vec<Settings> = parameters
+            .parameters()
+            .iter()
+            .enumerate()
+            .map(|(index, p)| settings(config, p, parameters.is_quadratic(index)))
+            .collect();
         let state = vec![None; settings.len()];
         Optimizer { rule: config.rule.clone(), settings, state }
     }
@@ -140,11 +146,11 @@ impl Optimizer {
     }
 }
 
-fn settings(config: &Optim, parameter: &Parameter) -> Settings {
+fn settings(config: &Optim, parameter: &Parameter, quadratic: bool) -> Settings {
     let group = config.group_of(&parameter.name);
     let spared = !config.decay_norms_and_biases && !parameter.kind.is_weight();
     Settings {
-        lr: group.and_then(|g| g.lr).unwrap_or(config.lr),
+        lr: group.and_then(|g| g.lr).unwrap_or(config.lr * if quadratic { config.quadratic_lr } else { 1.0 }),
         weight_decay: group.and_then(|g| g.weight_decay).unwrap_or(if spared { 0.0 } else { config.weight_decay }),
     }
 }
