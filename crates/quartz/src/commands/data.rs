@@ -31,7 +31,7 @@ fn print_list(root: &Path) -> Result<(), Failure> {
             shape.channels,
             shape.height,
             shape.width,
-            manifest.classes.len(),
+            manifest.labels(),
             count(manifest.samples(Split::Train)),
             count(manifest.samples(Split::Test)),
             manifest.title

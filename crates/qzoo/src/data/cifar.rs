@@ -26,7 +26,7 @@ impl RecordFormat {
     pub fn of(manifest: &Manifest) -> Self {
         RecordFormat {
             shape: manifest.shape,
-            classes: manifest.classes.len(),
+            classes: manifest.labels(),
             coarse_label: manifest.coarse_label,
             most: u64::MAX,
         }

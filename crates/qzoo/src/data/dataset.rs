@@ -65,7 +65,10 @@ impl From<&Manifest> for DatasetInfo {
         DatasetInfo {
             name: manifest.name.clone(),
             shape: manifest.shape,
-            classes: manifest.classes.clone(),
+            classes: match manifest.unnamed_classes {
+                0 => manifest.classes.clone(),
+                count => (0..count).map(|label| format!("class {label}")).collect(),
+            },
             mean: manifest.mean.clone(),
             std: manifest.std.clone(),
         }

@@ -5,6 +5,7 @@ use super::digest::file_digest;
 use super::error::{DataError, Result};
 use super::http::transfer;
 use super::manifest::{Download, Manifest, Unpack};
+use super::tiny_imagenet;
 use super::verify::{Presence, is_published, presence};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ pub fn fetch(manifest: &Manifest, root: &Path, progress: &mut dyn Progress) -> R
         match download.unpack {
             Unpack::None => fetch_file(manifest, root, download, progress)?,
             Unpack::TarGz => fetch_archive(manifest, root, download, progress)?,
+            Unpack::ByHand => fetch_for_unpacking(manifest, root, download, progress)?,
         }
     }
     Ok(())
@@ -60,9 +62,37 @@ fn fetch_file(manifest: &Manifest, root: &Path, download: &Download, progress: &
 }
 
 fn fetch_archive(manifest: &Manifest, root: &Path, download: &Download, progress: &mut dyn Progress) -> Result<()> {
+    let Some((archive, by_hand)) = obtain_archive(manifest, root, download, progress)? else { return Ok(()) };
+    progress.note(&format!("unpacking {}", archive.display()));
+    unpack(manifest, root, &archive)?;
+    if !by_hand {
+        fs::remove_file(&archive).map_err(DataError::io(&archive, "remove"))?;
+    }
+    Ok(())
+}
+
+/// An archive that the user unpacks: it stays in the data root.
+fn fetch_for_unpacking(
+    manifest: &Manifest,
+    root: &Path,
+    download: &Download,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    let Some((archive, _)) = obtain_archive(manifest, root, download, progress)? else { return Ok(()) };
+    let advice = format!("unpack {} in {}, and what is missing is there", archive.display(), root.display());
+    Err(DataError::missing(&manifest.folder(root).join(tiny_imagenet::PARTS[0]), advice))
+}
+
+/// The verified archive in the data root, and whether it was put there by hand; none where the data set is complete without it.
+fn obtain_archive(
+    manifest: &Manifest,
+    root: &Path,
+    download: &Download,
+    progress: &mut dyn Progress,
+) -> Result<Option<(PathBuf, bool)>> {
     if presence(manifest, root) == Presence::Complete {
         progress.note(&format!("the files of {} are in {}", manifest.name, manifest.folder(root).display()));
-        return Ok(());
+        return Ok(None);
     }
     let archive = root.join(&download.name);
     let by_hand = archive.is_file();
@@ -74,12 +104,7 @@ fn fetch_archive(manifest: &Manifest, root: &Path, download: &Download, progress
     } else {
         obtain(download, &archive, progress)?;
     }
-    progress.note(&format!("unpacking {}", archive.display()));
-    unpack(manifest, root, &archive)?;
-    if !by_hand {
-        fs::remove_file(&archive).map_err(DataError::io(&archive, "remove"))?;
-    }
-    Ok(())
+    Ok(Some((archive, by_hand)))
 }
 
 /// Downloads to `target`, which appears only when it is complete and its digest is right.

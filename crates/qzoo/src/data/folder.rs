@@ -87,7 +87,7 @@ fn image_files(folder: &Path, classes: &[String]) -> Result<(Vec<PathBuf>, Vec<u
 }
 
 /// Paths in a folder without those that begin with a dot, sorted.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(DataError::io(folder, "list"))? {
         let entry = entry.map_err(DataError::io(folder, "list"))?;
@@ -99,7 +99,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn is_image(path: &Path) -> bool {
+pub(super) fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
     matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg"))
 }
@@ -128,7 +128,7 @@ fn measure(images: &FolderImages, shape: ImageShape) -> Result<(Vec<f32>, Vec<f3
 }
 
 /// Images that are decoded when they are first asked for.
-struct FolderImages {
+pub(super) struct FolderImages {
     files: Vec<PathBuf>,
     shape: ImageShape,
     /// Empty where all of them would need too much memory.
@@ -136,7 +136,8 @@ struct FolderImages {
 }
 
 impl FolderImages {
-    fn new(files: Vec<PathBuf>, shape: ImageShape) -> Self {
+    /// The images of these files, in this size.
+    pub(super) fn new(files: Vec<PathBuf>, shape: ImageShape) -> Self {
         let kept = files.len().checked_mul(shape.pixels()).is_some_and(|bytes| bytes <= MOST_CACHED_BYTES);
         let decoded = if kept { files.iter().map(|_| OnceLock::new()).collect() } else { Vec::new() };
         FolderImages { files, shape, decoded }

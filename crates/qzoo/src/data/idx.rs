@@ -17,7 +17,7 @@ pub fn open(manifest: &Manifest, root: &Path, split: Split) -> Result<Dataset> {
     let shape = manifest.shape;
     let (images_path, most) = find(manifest, root, split, Holds::Images)?;
     let (labels_path, _) = find(manifest, root, split, Holds::Labels)?;
-    let labels = read_labels(Input::open(&labels_path)?, manifest.classes.len(), most)?;
+    let labels = read_labels(Input::open(&labels_path)?, manifest.labels(), most)?;
     let pixels = read_images(Input::open(&images_path)?, shape, most)?;
     let images = pixels.len() / shape.pixels();
     if images != labels.len() {

@@ -7,22 +7,25 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The text of every manifest. A new one is added here.
-const MANIFESTS: [&str; 5] = [
+const MANIFESTS: [&str; 6] = [
     include_str!("../../../../datasets/mnist.toml"),
     include_str!("../../../../datasets/fashion-mnist.toml"),
     include_str!("../../../../datasets/cifar10.toml"),
     include_str!("../../../../datasets/cifar100.toml"),
+    include_str!("../../../../datasets/tiny-imagenet.toml"),
     include_str!("../../../../datasets/shapes.toml"),
 ];
 
 /// Which reader opens the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Images and labels in files of their own: [`idx`](super::idx).
     Idx,
     /// Records of a label and an image: [`cifar`](super::cifar).
     Cifar,
+    /// A tree of folders with lists: [`tiny_imagenet`](super::tiny_imagenet).
+    TinyImagenet,
     /// No files: [`shapes`](super::shapes).
     Shapes,
 }
@@ -78,6 +81,8 @@ pub enum Unpack {
     None,
     /// It is a compressed tar archive that holds the folder.
     TarGz,
+    /// It is an archive that the user unpacks in the data root.
+    ByHand,
 }
 
 /// A file to fetch.
@@ -97,10 +102,10 @@ pub struct Download {
     pub unpack: Unpack,
 }
 
-/// Numbers of images to generate.
+/// Numbers of images.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Generated {
+pub struct Counts {
     /// Training images.
     pub train: u32,
     /// Test images.
@@ -132,8 +137,12 @@ pub struct Manifest {
     /// Size of every image.
     #[serde(deserialize_with = "image_shape")]
     pub shape: ImageShape,
-    /// What each label means.
+    /// What each label means; empty where the data set's own files say that.
+    #[serde(default)]
     pub classes: Vec<String>,
+    /// Number of classes that have their names in the data set's own files.
+    #[serde(default)]
+    pub unnamed_classes: usize,
     /// Mean of each channel over the training images, pixels being in [0, 1].
     pub mean: Vec<f32>,
     /// Standard deviation of each channel over the training images, pixels being in [0, 1].
@@ -144,8 +153,10 @@ pub struct Manifest {
     /// Where they come from.
     #[serde(default, rename = "download")]
     pub downloads: Vec<Download>,
-    /// For generated sets.
-    pub generated: Option<Generated>,
+    /// For generated sets: how many.
+    pub generated: Option<Counts>,
+    /// For trees of images: how many there are in the published one.
+    pub counted: Option<Counts>,
 }
 
 impl Manifest {
@@ -203,10 +214,15 @@ impl Manifest {
         })
     }
 
+    /// Number of classes.
+    pub fn labels(&self) -> usize {
+        self.classes.len() + self.unnamed_classes
+    }
+
     /// Number of samples of a split as published.
     pub fn samples(&self, split: Split) -> u64 {
-        if let Some(generated) = self.generated {
-            return u64::from(if split == Split::Train { generated.train } else { generated.test });
+        if let Some(counts) = self.generated.or(self.counted) {
+            return u64::from(if split == Split::Train { counts.train } else { counts.test });
         }
         let counted = |file: &&DataFile| file.split == split && file.holds != Holds::Labels;
         self.files.iter().filter(counted).map(|file| file.count).sum()
@@ -222,8 +238,9 @@ impl Manifest {
         if !matches!(channels, 1 | 3) || !(1..=4096).contains(&height) || !(1..=4096).contains(&width) {
             return Err(self.invalid("shape must be 1 or 3 channels and 1 to 4096 rows and columns"));
         }
-        if self.classes.is_empty() || self.classes.len() > 256 {
-            return Err(self.invalid("there must be 1 to 256 classes"));
+        let is_named = self.unnamed_classes == 0;
+        if !(1..=256).contains(&self.labels()) || self.classes.is_empty() == is_named {
+            return Err(self.invalid("there must be 1 to 256 classes, all of them with names or none"));
         }
         if self.mean.len() != channels || self.std.len() != channels || self.std.iter().any(|s| !s.is_normal()) {
             return Err(self.invalid("mean and std must have one number a channel, those of std not 0"));
@@ -244,8 +261,11 @@ impl Manifest {
             return Err(self.invalid("a download has no address"));
         }
         let complete = self.samples(Split::Train) > 0 && self.samples(Split::Test) > 0;
-        if !complete || (self.format == Format::Shapes) != self.generated.is_some() {
-            return Err(self.invalid("both splits need files, or for shapes the numbers to generate"));
+        let is_tree = self.format == Format::TinyImagenet;
+        let is_counted = is_tree == self.counted.is_some() && is_tree != is_named;
+        if !complete || (self.format == Format::Shapes) != self.generated.is_some() || !is_counted {
+            let message = "both splits need files, or for shapes the numbers to generate and for trees those to expect";
+            return Err(self.invalid(message));
         }
         Ok(())
     }

@@ -28,6 +28,7 @@ pub mod manifest;
 mod mixup;
 mod open;
 pub mod shapes;
+pub mod tiny_imagenet;
 mod verify;
 
 pub use archive::unpack;

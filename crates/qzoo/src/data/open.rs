@@ -4,7 +4,7 @@ use super::dataset::{Dataset, DatasetInfo, ImageShape, MemoryImages, Split};
 use super::error::{DataError, Result};
 use super::image_file::resize_planes;
 use super::manifest::{Format, Manifest};
-use super::{cifar, folder, idx, shapes};
+use super::{cifar, folder, idx, shapes, tiny_imagenet};
 use crate::experiment;
 use qtensor::random::{Purpose, Stream, StreamKey};
 use std::path::{Component, Path, PathBuf};
@@ -64,7 +64,8 @@ pub fn open_test(data: &experiment::Data, root: &Path) -> Result<Dataset> {
     sized_split(data, root, Split::Test)
 }
 
-/// What the images of `data` are, without reading any; only an image folder has to be there for that.
+/// What the images of `data` are, without reading any; only an image folder has to be there for that. Without its tree the classes of Tiny ImageNet
+/// have no names.
 ///
 /// # Errors
 /// An image folder is missing or damaged.
@@ -72,7 +73,11 @@ pub fn describe(data: &experiment::Data, root: &Path) -> Result<DatasetInfo> {
     if data.dataset == experiment::Dataset::Folder {
         return Ok(open_test(data, root)?.info().clone());
     }
-    let mut info = DatasetInfo::from(&Manifest::of(data.dataset.name())?);
+    let manifest = Manifest::of(data.dataset.name())?;
+    let mut info = DatasetInfo::from(&manifest);
+    if manifest.format == Format::TinyImagenet {
+        info.classes = tiny_imagenet::class_names(&manifest, root)?;
+    }
     if let Some(size) = data.image_size {
         check_size(size)?;
         info.shape = ImageShape { height: size, width: size, ..info.shape };
@@ -104,6 +109,7 @@ pub fn read_split(manifest: &Manifest, root: &Path, split: Split) -> Result<Data
     match manifest.format {
         Format::Idx => idx::open(manifest, root, split),
         Format::Cifar => cifar::open(manifest, root, split),
+        Format::TinyImagenet => tiny_imagenet::open(manifest, root, split, manifest.shape.height),
         Format::Shapes => shapes::open(manifest, split),
     }
 }
@@ -120,7 +126,13 @@ fn sized_split(data: &experiment::Data, root: &Path, split: Split) -> Result<Dat
         check_size(size)?;
         return adjusted(data, folder::open(&root.join(path), size, split)?);
     }
-    adjusted(data, read_split(&Manifest::of(data.dataset.name())?, root, split)?)
+    let manifest = Manifest::of(data.dataset.name())?;
+    if let (Format::TinyImagenet, Some(size)) = (manifest.format, data.image_size) {
+        // Decoded in that size when they are asked for, rather than all at once.
+        check_size(size)?;
+        return adjusted(data, tiny_imagenet::open(&manifest, root, split, size)?);
+    }
+    adjusted(data, read_split(&manifest, root, split)?)
 }
 
 /// The images in the size, and with the mean and deviation, that `data` wants.

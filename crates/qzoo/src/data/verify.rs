@@ -5,7 +5,9 @@ use super::digest::{digest, file_digest};
 use super::error::{DataError, Result};
 use super::idx::{read_images, read_labels};
 use super::input::Input;
+use super::dataset::Split;
 use super::manifest::{DataFile, Format, Holds, Manifest};
+use super::tiny_imagenet;
 use std::path::{Path, PathBuf};
 
 /// How much of a data set is there.
@@ -47,11 +49,17 @@ pub fn presence(manifest: &Manifest, root: &Path) -> Presence {
     if manifest.format == Format::Shapes {
         return Presence::Generated;
     }
-    let absent = manifest.files.iter().filter(|file| manifest.locate(root, file).is_err());
-    let absent: Vec<String> = absent.map(|file| file.name.clone()).collect();
+    let (wanted, absent): (usize, Vec<String>) = if manifest.format == Format::TinyImagenet {
+        let parts = tiny_imagenet::PARTS;
+        let absent = parts.into_iter().filter(|part| !manifest.folder(root).join(part).exists());
+        (parts.len(), absent.map(String::from).collect())
+    } else {
+        let absent = manifest.files.iter().filter(|file| manifest.locate(root, file).is_err());
+        (manifest.files.len(), absent.map(|file| file.name.clone()).collect())
+    };
     match absent.len() {
         0 => Presence::Complete,
-        n if n == manifest.files.len() => Presence::Absent,
+        n if n == wanted => Presence::Absent,
         _ => Presence::Partial(absent),
     }
 }
@@ -103,13 +111,36 @@ impl Verification {
     }
 }
 
-/// Reads every file of the data set below `root`, counts its samples and compares its digest.
+/// Reads every file of the data set below `root`, counts its samples and compares its digest. Of a tree of images the lists are read and the images
+/// counted, not decoded.
 ///
 /// # Errors
 /// Only where the operating system refuses to read; what is wrong with a file is part of the report.
 pub fn verify(manifest: &Manifest, root: &Path) -> Result<Verification> {
+    if manifest.format == Format::TinyImagenet {
+        let splits = [(Split::Train, "train"), (Split::Test, "val")];
+        let files = splits.into_iter().map(|(split, name)| verify_tree(manifest, root, split, name)).collect::<Result<_>>()?;
+        return Ok(Verification { name: manifest.name.clone(), files });
+    }
     let files = manifest.files.iter().map(|file| verify_file(manifest, root, file)).collect::<Result<_>>()?;
     Ok(Verification { name: manifest.name.clone(), files })
+}
+
+fn verify_tree(manifest: &Manifest, root: &Path, split: Split, name: &str) -> Result<FileReport> {
+    let path = manifest.folder(root).join(name);
+    let (count, state) = match tiny_imagenet::count(manifest, root, split) {
+        Ok(count) if count == manifest.samples(split) => (Some(count), FileState::Unchecked),
+        Ok(count) => {
+            let published = manifest.samples(split);
+            (Some(count), FileState::Different(format!("{count} images, {published} published")))
+        }
+        Err(DataError::Missing { path, .. }) => {
+            return Ok(FileReport { path, count: None, state: FileState::Missing });
+        }
+        Err(error @ DataError::Io { .. }) => return Err(error),
+        Err(error) => (None, FileState::Damaged(error.to_string())),
+    };
+    Ok(FileReport { path, count, state })
 }
 
 fn verify_file(manifest: &Manifest, root: &Path, file: &DataFile) -> Result<FileReport> {
@@ -157,7 +188,7 @@ fn download_digest<'a>(manifest: &'a Manifest, path: &Path) -> Option<&'a str> {
 
 fn count(manifest: &Manifest, file: &DataFile, path: &Path) -> Result<u64> {
     let input = Input::open(path)?;
-    let (shape, classes) = (manifest.shape, manifest.classes.len());
+    let (shape, classes) = (manifest.shape, manifest.labels());
     match (manifest.format, file.holds) {
         (Format::Idx, Holds::Labels) => Ok(read_labels(input, classes, file.count)?.len() as u64),
         (Format::Idx, _) => Ok((read_images(input, shape, file.count)?.len() / shape.pixels()) as u64),
@@ -167,6 +198,8 @@ fn count(manifest: &Manifest, file: &DataFile, path: &Path) -> Result<u64> {
             read_records(input, format, &mut pixels, &mut labels)?;
             Ok(labels.len() as u64)
         }
-        (Format::Shapes, _) => Err(manifest.invalid("a generated data set has no files")),
+        (Format::TinyImagenet | Format::Shapes, _) => {
+            Err(manifest.invalid("a generated data set or a tree of images has no such files"))
+        }
     }
 }

@@ -14,6 +14,7 @@ named_enum! {
         FashionMnist = "fashion-mnist", "articles of clothing, 28x28 grey, 10 classes, 60000 + 10000 images";
         Cifar10 = "cifar10", "photographs, 32x32 colour, 10 classes, 50000 + 10000 images";
         Cifar100 = "cifar100", "photographs, 32x32 colour, 100 classes, 50000 + 10000 images";
+        TinyImagenet = "tiny-imagenet", "photographs, 64x64 colour, 200 classes, 100000 + 10000 images";
         Folder = "folder", "a folder of PNG or JPEG images: train/ and test/ or val/, one folder a class";
         Shapes = "shapes", "procedural shapes, 32x32 colour, 10 classes, generated: nothing to download";
     }

@@ -13,6 +13,8 @@ mod small_cnn;
 pub(crate) mod vgg;
 
 #[cfg(test)]
+mod start_tests;
+#[cfg(test)]
 mod tests;
 
 pub use folded::Folded;

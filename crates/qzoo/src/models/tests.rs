@@ -14,11 +14,11 @@ fn quadratic(name: ModelName, neuron: NeuronName) -> experiment::Model {
     experiment::Model { neuron, ..config(name) }
 }
 
-fn thin(name: ModelName) -> experiment::Model {
+pub(super) fn thin(name: ModelName) -> experiment::Model {
     experiment::Model { width: 0.125, widths: vec![12, 9], ..config(name) }
 }
 
-fn images(shape: [usize; 4], index: u64) -> Tensor {
+pub(super) fn images(shape: [usize; 4], index: u64) -> Tensor {
     let key = StreamKey { seed: 5, purpose: Purpose::Test, epoch: 0, index };
     Stream::new(key).normal_tensor(shape, 0.0, 1.0).unwrap().to_channels_last()
 }
@@ -31,6 +31,7 @@ const IMAGENET: [usize; 3] = [3, 224, 224];
 #[test]
 fn parameter_counts() {
     let cases = [
+        (ModelName::MnistCnn, [1, 28, 28], 10, 320 + 18_496 + 12_544 * 128 + 128 + 1290),
         (ModelName::Mlp, [1, 28, 28], 10, 500 * 785 + 300 * 501 + 10 * 301 + 2 * 800),
         (ModelName::SmallCnn, CIFAR, 10, 9 * (3 * 32 + 32 * 32 + 32 * 64 + 64 * 64) + 2 * 192 + 650),
         (ModelName::Vgg11, CIFAR, 10, 9_231_114),
@@ -39,6 +40,7 @@ fn parameter_counts() {
         (ModelName::Vgg19, CIFAR, 10, 20_040_522),
         // 175 258 parameters are two blocks a stage; a third adds two 3x3 convolutions with their norms.
         (ModelName::ResNet20, CIFAR, 10, 175_258 + 18 * (16 * 16 + 32 * 32 + 64 * 64) + 4 * (16 + 32 + 64)),
+        (ModelName::ResNet28, CIFAR, 10, 512_986),
         (ModelName::ResNet32, CIFAR, 10, 466_906),
         (ModelName::ResNet32, CIFAR, 100, 472_756),
         (ModelName::ResNet44, CIFAR, 10, 466_906 + 2 * (18 * 5376 + 448)),
@@ -70,9 +72,19 @@ fn quadratic_networks_have_the_published_sizes() {
         (ModelName::Vgg7, NeuronName::Ours, 10, 12_304_330, 429.99),
         (ModelName::Vgg7, NeuronName::Ours, 100, 12_350_500, 430.04),
         (ModelName::Vgg16, NeuronName::Ours, 10, 44_182_986, 939.59),
+        (ModelName::Vgg16, NeuronName::Ours, 100, 44_229_156, 939.64),
+        (ModelName::Vgg16, NeuronName::Ours, 200, 44_280_456, 939.69),
+        // Both of QuadraLib's MobileNets have a quadratic stem.
+        (ModelName::MobileNetV1, NeuronName::Linear, 10, 3_219_146, 48.12),
+        (ModelName::MobileNetB, NeuronName::Ours, 10, 3_229_514, 75.13),
+        (ModelName::MobileNetB, NeuronName::Ours, 100, 3_321_764, 75.22),
     ];
     for (name, neuron, classes, parameters, millions) in cases {
-        let model = Model::build(&quadratic(name, neuron), CIFAR, classes, 0).unwrap();
+        let mut config = quadratic(name, neuron);
+        if matches!(name, ModelName::MobileNetV1 | ModelName::MobileNetB) {
+            config.neurons.insert("conv1".into(), NeuronName::Ours);
+        }
+        let model = Model::build(&config, CIFAR, classes, 0).unwrap();
         assert_eq!(model.parameters().count(), parameters, "{name}, {neuron}");
         let rows = model.summary().unwrap();
         assert_eq!(rows.iter().map(|r| r.parameters).sum::<usize>(), parameters, "{name}, {neuron}: summary");
@@ -141,6 +153,7 @@ fn every_neuron_learns_in_every_mode() {
 #[test]
 fn macs() {
     let cases = [
+        (ModelName::ResNet28, CIFAR, 10, 59.69),
         (ModelName::ResNet32, CIFAR, 10, 69.12),
         (ModelName::Vgg11, CIFAR, 10, 152.8),
         (ModelName::Vgg13, CIFAR, 10, 228.3),
@@ -190,6 +203,32 @@ fn names_are_those_of_pytorch() {
     );
     names_of(ModelName::Mlp, CIFAR, &["fc1.weight", "bn1.bias", "fc3.weight"]);
     names_of(ModelName::MobileNetV1, CIFAR, &["layers.12.conv2.weight", "layers.0.bn1.weight"]);
+}
+
+/// Layers that are first-order in a model's own table take a neuron by their full name, and by nothing else.
+#[test]
+fn first_order_layers_are_quadratic_only_by_name() {
+    let with = |name, neurons: &[(&str, NeuronName)]| {
+        let mut config = quadratic(name, NeuronName::Linear);
+        config.neurons.extend(neurons.iter().map(|(layer, neuron)| (layer.to_string(), *neuron)));
+        Model::build(&config, CIFAR, 10, 0)
+    };
+    let has = |model: &Model, name: &str| model.parameters().get(name).is_some();
+    let model = with(ModelName::ResNet10, &[("*", NeuronName::Ours)]).unwrap();
+    for name in ["conv1.weight", "layer2.0.shortcut.0.weight", "fc.weight", "layer2.0.conv1.conv3.weight"] {
+        assert!(has(&model, name), "{name}");
+    }
+    let named = ["conv1", "layer2.0.shortcut.0", "fc"].map(|layer| (layer, NeuronName::Type4));
+    let model = with(ModelName::ResNet10, &named).unwrap();
+    for name in ["conv1.conv2.weight", "layer2.0.shortcut.0.bn1.weight", "fc.fc2.bias", "layer2.0.conv1.weight"] {
+        assert!(has(&model, name), "{name}");
+    }
+    let message = with(ModelName::ResNet10, &[("layer4.*", NeuronName::Ours)]).unwrap_err().to_string();
+    assert!(message.contains("layer4.*") && message.contains("layer3.0.conv2"), "{message}");
+    let demo = experiment::Model { branch_norm: false, ..quadratic(ModelName::MnistCnn, NeuronName::Linear) };
+    let neurons = [("fc2".to_string(), NeuronName::Ours)].into();
+    let model = Model::build(&experiment::Model { neurons, ..demo }, [1, 28, 28], 10, 0).unwrap();
+    assert_eq!(model.parameters().count(), 320 + 18_496 + 12_544 * 128 + 128 + 3 * 1290);
 }
 
 #[test]
