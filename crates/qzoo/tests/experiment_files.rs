@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use qzoo::experiment::{
     ActivationName, Anneal, BackwardMode, CropMode, Dataset, Entry, Experiment, InitName, Masking, ModelName, Named,
-    NeuronName, OptimName, Override, Precision, ReductionName, Rule, ScheduleName, ScheduleUnit, Shape, pattern,
+    NeuronName, OptimName, Override, Precision, QuadraticInit, ReductionName, Rule, ScheduleName, ScheduleUnit, Shape, pattern,
 };
 
 fn experiments() -> Vec<PathBuf> {
@@ -26,7 +26,7 @@ fn again(experiment: &Experiment) -> Experiment {
 #[test]
 fn every_experiment_of_the_repository_is_correct() {
     let files = experiments();
-    assert!(files.len() >= 6);
+    assert!(files.len() >= 20);
     for path in files {
         let experiment = Experiment::load(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(again(&experiment), experiment);
@@ -47,6 +47,49 @@ fn the_short_resnet_recipe_is_the_documented_one() {
     assert_eq!((experiment.data.augment.crop_padding, experiment.data.augment.flip), (4, true));
     assert!(matches!(&experiment.schedule.shape, Shape::Cosine(shape) if shape.final_lr == 0.0));
     assert_eq!(experiment.schedule.warmup_epochs, 1.0);
+}
+
+/// QuadraLib's recipe, whatever the network: the networks and the data sets that it is compared on differ in nothing else.
+#[test]
+fn the_full_recipes_differ_in_network_and_data_only() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+    let load = |name: &str| Experiment::load(folder.join(format!("{name}.toml")), &[]).unwrap();
+    let model = load("cifar_resnet");
+    assert_eq!((model.model.name, model.model.neuron), (ModelName::ResNet14, NeuronName::Ours));
+    let vgg = load("tiny_imagenet_vgg");
+    assert_eq!(
+        (vgg.model.name, vgg.data.dataset, vgg.data.image_size),
+        (ModelName::Vgg16, Dataset::TinyImagenet, Some(32))
+    );
+    for (name, epochs, final_lr) in [
+        ("cifar_resnet", 200, 1e-4),
+        ("cifar_resnet32", 200, 1e-4),
+        ("cifar_vgg", 200, 1e-4),
+        ("cifar_mobilenet", 250, 1e-5),
+        ("cifar100_resnet", 200, 1e-4),
+        ("cifar100_resnet32", 200, 1e-4),
+        ("cifar100_vgg", 200, 1e-4),
+        ("cifar100_mobilenet", 250, 1e-5),
+        ("tiny_imagenet_vgg", 200, 1e-4),
+    ] {
+        let experiment = load(name);
+        let Rule::Sgd(sgd) = &experiment.optim.rule else { panic!("{:?}", experiment.optim) };
+        let sgd = (experiment.optim.lr, sgd.momentum, sgd.dampening, sgd.nesterov);
+        assert_eq!(sgd, (0.1, 0.9, 0.0, false), "{name}");
+        assert_eq!((experiment.optim.weight_decay, experiment.optim.decay_norms_and_biases), (5e-4, true), "{name}");
+        let train = (experiment.train.epochs, experiment.train.batch_size, experiment.train.clip_norm);
+        assert_eq!(train, (epochs, 256, 0.5), "{name}");
+        assert_eq!((experiment.data.augment.crop_padding, experiment.data.augment.flip), (4, true), "{name}");
+        assert!(matches!(&experiment.schedule.shape, Shape::Cosine(shape) if shape.final_lr == final_lr), "{name}");
+        assert_eq!((experiment.schedule.unit, experiment.schedule.warmup_epochs), (ScheduleUnit::Epoch, 0.0), "{name}");
+        if name.starts_with("cifar100") {
+            let ten = load(&name.replace("100", ""));
+            assert_eq!((experiment.data.dataset, &experiment.model), (Dataset::Cifar100, &ten.model), "{name}");
+        }
+        let short = load(&format!("{name}_short").replace("cifar_resnet_short", "cifar_qresnet_short"));
+        assert_eq!((short.data.dataset, &short.model), (experiment.data.dataset, &experiment.model), "{name}");
+        assert!((5..=10).contains(&short.train.epochs), "{name}");
+    }
 }
 
 #[test]
@@ -101,7 +144,7 @@ fn names_lead_to_their_variants_and_back() {
 fn the_reference_is_complete() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/experiments.md");
     let reference = std::fs::read_to_string(path).unwrap();
-    let entries: [&[Entry]; 14] = [
+    let entries: [&[Entry]; 15] = [
         Dataset::ENTRIES,
         CropMode::ENTRIES,
         ModelName::ENTRIES,
@@ -109,6 +152,7 @@ fn the_reference_is_complete() {
         Precision::ENTRIES,
         ActivationName::ENTRIES,
         InitName::ENTRIES,
+        QuadraticInit::ENTRIES,
         BackwardMode::ENTRIES,
         OptimName::ENTRIES,
         ScheduleName::ENTRIES,

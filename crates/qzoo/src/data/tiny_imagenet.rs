@@ -94,7 +94,8 @@ impl<'a> Tree<'a> {
         }
         let list = folder.join(CLASSES);
         let text = read_list(&list)?;
-        let wnids: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
+        let wnids: Vec<String> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
         if wnids.is_empty() || wnids.len() > manifest.labels() {
             let message = format!("{} classes; 1 to {} are expected, one a line", wnids.len(), manifest.labels());
             return Err(DataError::unfit(&list, message));

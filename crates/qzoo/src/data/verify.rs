@@ -1,11 +1,11 @@
 //! Which data sets are there, and whether their files are the published ones.
 
 use super::cifar::{RecordFormat, read_records};
+use super::dataset::Split;
 use super::digest::{digest, file_digest};
 use super::error::{DataError, Result};
 use super::idx::{read_images, read_labels};
 use super::input::Input;
-use super::dataset::Split;
 use super::manifest::{DataFile, Format, Holds, Manifest};
 use super::tiny_imagenet;
 use std::path::{Path, PathBuf};
@@ -119,7 +119,8 @@ impl Verification {
 pub fn verify(manifest: &Manifest, root: &Path) -> Result<Verification> {
     if manifest.format == Format::TinyImagenet {
         let splits = [(Split::Train, "train"), (Split::Test, "val")];
-        let files = splits.into_iter().map(|(split, name)| verify_tree(manifest, root, split, name)).collect::<Result<_>>()?;
+        let files =
+            splits.into_iter().map(|(split, name)| verify_tree(manifest, root, split, name)).collect::<Result<_>>()?;
         return Ok(Verification { name: manifest.name.clone(), files });
     }
     let files = manifest.files.iter().map(|file| verify_file(manifest, root, file)).collect::<Result<_>>()?;

@@ -100,9 +100,13 @@ fn a_linear_start_learns_its_second_order_part() {
         let loss = tape.cross_entropy(&logits, &labels, 0.0).unwrap();
         let gradients = leaves.into_gradients(tape.backward(&loss).unwrap());
         for unit in ["layer1.0.conv1.", "layer1.0.conv2.", "layer2.0.conv1.", "layer3.0.conv2."] {
-            let marked = model.parameters().parameters().iter().zip(&gradients).enumerate().filter(|(i, (p, _))| {
-                model.parameters().is_quadratic(*i) && p.name.starts_with(unit)
-            });
+            let marked = model
+                .parameters()
+                .parameters()
+                .iter()
+                .zip(&gradients)
+                .enumerate()
+                .filter(|(i, (p, _))| model.parameters().is_quadratic(*i) && p.name.starts_with(unit));
             let largest = marked.flat_map(|(_, (_, g))| g.as_ref().unwrap().to_vec::<f32>().unwrap());
             assert!(largest.fold(0.0f32, |m, g| m.max(g.abs())) > 1e-6, "{neuron}, {unit}");
         }
