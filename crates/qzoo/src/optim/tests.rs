@@ -22,7 +22,7 @@ fn gradient(step: usize) -> Tensor {
 }
 
 fn optim(rule: Rule, lr: f64, weight_decay: f64) -> Optim {
-    Optim { rule, lr, weight_decay, decay_norms_and_biases: true, groups: Vec::new() }
+    Optim { rule, lr, weight_decay, decay_norms_and_biases: true, quadratic_lr: 1.0, groups: Vec::new() }
 }
 
 fn assert_steps(config: Optim, expected: [[f64; 4]; 3]) {
