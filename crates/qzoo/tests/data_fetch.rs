@@ -404,7 +404,7 @@ fn the_manifests_of_the_binary_are_listed() {
     let root = tempfile::tempdir().unwrap();
     let listing = list(root.path()).unwrap();
     let names: Vec<&str> = listing.iter().map(|entry| entry.manifest.name.as_str()).collect();
-    assert_eq!(names, ["mnist", "fashion-mnist", "cifar10", "cifar100", "shapes"]);
+    assert_eq!(names, ["mnist", "fashion-mnist", "cifar10", "cifar100", "tiny-imagenet", "shapes"]);
     for entry in &listing {
         let generated = entry.manifest.name == "shapes";
         assert_eq!(entry.presence, if generated { Presence::Generated } else { Presence::Absent });
@@ -412,6 +412,7 @@ fn the_manifests_of_the_binary_are_listed() {
         let expected = match names.iter().position(|name| *name == entry.manifest.name).unwrap() {
             0 | 1 => [60_000, 10_000],
             2 | 3 => [50_000, 10_000],
+            4 => [100_000, 10_000],
             _ => [10_000, 2_000],
         };
         assert_eq!(published, expected);
@@ -436,6 +437,9 @@ fn manifests_with_mistakes_are_refused() {
         ("std = [0.5]", "std = [0.0]"),
         ("mean = [0.5]", "mean = [0.5, 0.5]"),
         ("split = 'test'", "split = 'train'"),
+        ("classes = ['x']", "unnamed_classes = 3"),
+        ("classes = ['x']", "classes = ['x']\nunnamed_classes = 3"),
+        ("title = 't'", "title = 't'\ncounted = { train = 1, test = 1 }"),
         ("count = 1", "count = -1"),
         ("bytes = 5", "bytes = 5\nsha256 = 'abc'"),
         ("title = 't'", "title = 't'\nwhatever = 1"),

@@ -177,7 +177,7 @@ x.toml:1:1: missing section [model]
     | ^ add [model] with at least name = \"small_cnn\"
 x.toml:1:1: missing key \"dataset\" in [data]
   1 | [data]
-    | ^^^^^^ one of \"mnist\", \"fashion-mnist\", \"cifar10\", \"cifar100\", \"folder\", \"shapes\"
+    | ^^^^^^ one of \"mnist\", \"fashion-mnist\", \"cifar10\", \"cifar100\", \"tiny-imagenet\", \"folder\", \"shapes\"
 x.toml:3:1: missing key \"name\" in [optim]
   3 | [optim]
     | ^^^^^^^ one of \"sgd\", \"adam\", \"adamw\", \"adadelta\"
