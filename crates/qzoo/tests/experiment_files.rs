@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use qzoo::experiment::{
     ActivationName, Anneal, BackwardMode, CropMode, Dataset, Entry, Experiment, InitName, Masking, ModelName, Named,
-    NeuronName, OptimName, Override, Precision, QuadraticInit, ReductionName, Rule, ScheduleName, ScheduleUnit, Shape, pattern,
+    NeuronName, OptimName, Override, Precision, QuadraticInit, ReductionName, Rule, ScheduleName, ScheduleUnit, Shape,
+    pattern,
 };
 
 fn experiments() -> Vec<PathBuf> {

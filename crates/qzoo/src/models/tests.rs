@@ -40,7 +40,6 @@ fn parameter_counts() {
         (ModelName::Vgg19, CIFAR, 10, 20_040_522),
         // 175 258 parameters are two blocks a stage; a third adds two 3x3 convolutions with their norms.
         (ModelName::ResNet20, CIFAR, 10, 175_258 + 18 * (16 * 16 + 32 * 32 + 64 * 64) + 4 * (16 + 32 + 64)),
-        (ModelName::ResNet28, CIFAR, 10, 512_986),
         (ModelName::ResNet32, CIFAR, 10, 466_906),
         (ModelName::ResNet32, CIFAR, 100, 472_756),
         (ModelName::ResNet44, CIFAR, 10, 466_906 + 2 * (18 * 5376 + 448)),
@@ -153,7 +152,6 @@ fn every_neuron_learns_in_every_mode() {
 #[test]
 fn macs() {
     let cases = [
-        (ModelName::ResNet28, CIFAR, 10, 59.69),
         (ModelName::ResNet32, CIFAR, 10, 69.12),
         (ModelName::Vgg11, CIFAR, 10, 152.8),
         (ModelName::Vgg13, CIFAR, 10, 228.3),
@@ -452,6 +450,8 @@ fn tables_of_the_experiment_replace_those_of_the_names() {
     // Between two and three blocks a stage.
     let third = 18 * 32 * 32 + 4 * 32;
     assert_eq!(count(&blocks(ModelName::ResNet56, &[2, 3, 2])), 175_258 + third);
+    // QuadraLib's resnet34.
+    assert_eq!(count(&blocks(ModelName::ResNet32, &[3, 4, 6])), 512_986);
     for wrong in [blocks(ModelName::ResNet20, &[1, 1]), blocks(ModelName::ResNet18, &[1, 1, 1])] {
         let error = Model::build(&wrong, CIFAR, 10, 0).unwrap_err().to_string();
         assert!(error.contains("stages"), "{error}");
