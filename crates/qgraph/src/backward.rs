@@ -56,8 +56,9 @@ impl Tape {
         let mut slots = vec![Slot::default(); self.nodes.len()];
         slots[start].add(dy, false)?;
         while let Some(node) = self.nodes.pop() {
-            let Node::Op(node) = node else { continue };
-            if let Some(dy) = slots[self.nodes.len()].take() {
+            let (Node::Op(node), entry) = (node, self.nodes.len()) else { continue };
+            if let Some(dy) = slots[entry].take() {
+                self.show_gradient(entry, &node, &dy)?;
                 self.step(node, dy, &mut slots)?;
             }
         }

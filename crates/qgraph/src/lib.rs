@@ -122,6 +122,7 @@
 //! - [`Tape::scope`] names the part of a network; errors and reports carry the name.
 //! - [`Tape::retained`] says what is kept for the backward pass, to the byte, by scope and op.
 //! - [`Tape::profile`] times every op, forward and backward.
+//! - [`Tape::probe`] shows every value and gradient to an observer; [`Tape::mark`] gives values names for it.
 //! - [`Tape::check_finite`] finds the first op that makes an infinity or NaN.
 //!
 //! ```
@@ -147,6 +148,7 @@ mod gradients;
 mod half;
 mod op;
 pub mod ops;
+mod probe;
 mod profile;
 mod retained;
 mod saved;
@@ -159,6 +161,7 @@ pub use function::{Function, Mode};
 pub use gradients::Gradients;
 pub use half::OnHalf;
 pub use op::{Context, Op, Record, Vjp, inputs};
+pub use probe::{Probe, Sighting, SightingKind};
 pub use profile::{OpCost, Pass, PassCost, Profile};
 pub use qkernels as kernels;
 pub use qkernels::pool::PoolParams;

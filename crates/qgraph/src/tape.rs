@@ -1,7 +1,10 @@
 use crate::finite::expect_finite;
 use crate::half::{fitting, widened};
+use crate::probe::Mark;
 use crate::var::TapeId;
-use crate::{Context, Effect, Error, Function, OnHalf, Op, Pass, PassCost, Profile, Record, Result, Saved, Var, Vjp};
+use crate::{
+    Context, Effect, Error, Function, OnHalf, Op, Pass, PassCost, Probe, Profile, Record, Result, Saved, Var, Vjp,
+};
 use qtensor::{DType, Shape, Tensor};
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,6 +26,8 @@ pub struct Tape {
     pub(crate) effects: Option<Vec<Effect>>,
     pub(crate) scope: Arc<str>,
     pub(crate) settings: Settings,
+    /// Named values that a probe wants the gradients of.
+    pub(crate) marks: Vec<Mark>,
     /// Of all forwards so far; counted for a profile only.
     pub(crate) multiply_adds: u64,
 }
@@ -32,6 +37,7 @@ pub struct Tape {
 pub(crate) struct Settings {
     pub(crate) check_finite: bool,
     pub(crate) profile: Option<Profile>,
+    pub(crate) probe: Option<Probe>,
     pub(crate) forward: Pass,
 }
 
@@ -86,7 +92,8 @@ impl Default for Tape {
             taps: None,
             effects: Some(Vec::new()),
             scope: Arc::from(""),
-            settings: Settings { check_finite: false, profile: None, forward: Pass::Forward },
+            settings: Settings { check_finite: false, profile: None, probe: None, forward: Pass::Forward },
+            marks: Vec::new(),
             multiply_adds: 0,
         }
     }
@@ -201,6 +208,7 @@ impl Tape {
                 var.value = fitting(var.value, DType::BF16)?;
             }
         }
+        self.show_output(name, &var.value);
         Ok(var)
     }
 

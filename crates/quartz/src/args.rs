@@ -2,6 +2,7 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use qzoo::analysis::Window;
 use qzoo::experiment::{Named, Precision};
 use std::path::PathBuf;
 
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Classify images
     Predict(Predict),
+    /// Look inside a trained network: activation maps, statistics of activations, gradients and weights, energy on the object
+    Analyze(Analyze),
     /// Make a run of a checkpoint file of PyTorch
     Import(Import),
     /// Write the weights of a run for PyTorch and other programs
@@ -211,6 +214,69 @@ pub(crate) struct Predict {
     /// Print one JSON object on stdout
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Writes one HTML page. In quadratic neurons the second-order part (products, squares) and the linear part are shown apart.
+Statistics are taken for every checkpoint of the run's folder ([log] keep_every keeps more of them), maps for the best.
+
+Examples:
+  quartz analyze runs/qresnet14-1 --images 0,6,12 --layers 'layer1.*' --channels 0,3
+  quartz analyze runs/qresnet14-1 --with runs/resnet32-1 --json"
+)]
+pub(crate) struct Analyze {
+    /// A run's folder or a checkpoint file
+    #[arg(value_name = "RUN|CHECKPOINT")]
+    pub(crate) run: PathBuf,
+    /// Another run, first-order say, whose layers are shown beside those of this one
+    #[arg(long, value_name = "RUN|CHECKPOINT")]
+    pub(crate) with: Option<PathBuf>,
+    /// Images for the maps: numbers of test images, counted from 0, or PNG and JPEG files
+    #[arg(long, value_name = "N|FILE,…", value_delimiter = ',', default_value = "0,6,12")]
+    pub(crate) images: Vec<String>,
+    /// Layers for maps and histograms, * for any characters [default: the first, the middle and the last convolution]
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) layers: Option<String>,
+    /// Channels to map beside the mean over all, counted from 0
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    pub(crate) channels: Vec<usize>,
+    /// Where the object is: left, top, right and bottom edge in shares of the image [default: 0.25,0.25,0.75,0.75]
+    #[arg(long = "box", value_name = "L,T,R,B", value_parser = window)]
+    pub(crate) window: Option<Window>,
+    /// Images for the statistics, spread evenly over the split
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(2..=10_000_000))]
+    pub(crate) samples: u32,
+    /// The split of those images
+    #[arg(long, value_enum, value_name = "NAME", default_value = "test")]
+    pub(crate) split: SplitName,
+    #[command(flatten)]
+    pub(crate) root: DataRoot,
+    /// The page [default: analysis.html in the run's folder, or beside the checkpoint]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SplitName {
+    /// the test images
+    Test,
+    /// the training images, without augmentation
+    Train,
+}
+
+fn window(text: &str) -> Result<Window, String> {
+    let numbers: Vec<f64> = text.split(',').filter_map(|number| number.trim().parse().ok()).collect();
+    match numbers[..] {
+        [left, top, right, bottom]
+            if 0.0 <= left && left < right && right <= 1.0 && 0.0 <= top && top < bottom && bottom <= 1.0 =>
+        {
+            Ok(Window { left, top, right, bottom })
+        }
+        _ => Err("four shares from 0 to 1 are needed, left below right and top below bottom".into()),
+    }
 }
 
 #[derive(Args, Debug)]

@@ -42,6 +42,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Train(arguments) => commands::train::run(arguments),
         Command::Eval(arguments) => commands::eval::run(arguments),
         Command::Predict(arguments) => commands::predict::run(arguments),
+        Command::Analyze(arguments) => commands::analyze::run(arguments),
         Command::Import(arguments) => commands::import::run(arguments),
         Command::Export(arguments) => commands::export::run(arguments),
         Command::Summary(arguments) => commands::summary::run(arguments),

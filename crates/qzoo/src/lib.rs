@@ -1,6 +1,7 @@
 //! Layers, models, data, training and checkpoints of the Quartz engine.
 #![forbid(unsafe_code)]
 
+pub mod analysis;
 pub mod autobuild;
 pub mod checkpoint;
 pub mod data;

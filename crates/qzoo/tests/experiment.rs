@@ -252,10 +252,10 @@ fn tabs_and_wide_characters_keep_the_caret_below_the_mistake() {
     | \t\t  \t  ^^^^^^^^^
 x.toml:10:1: unknown key \"größe\" in [log]
   10 | \"größe\" = 1
-     | ^^^^^^^ the keys are interval_seconds, checkpoint_every_steps, keep, tensorboard
+     | ^^^^^^^ the keys are interval_seconds, checkpoint_every_steps, keep, keep_every, tensorboard
 x.toml:11:1: unknown key \"漢字\" in [log]
   11 | '漢字' = 2
-     | ^^^^^^ the keys are interval_seconds, checkpoint_every_steps, keep, tensorboard"
+     | ^^^^^^ the keys are interval_seconds, checkpoint_every_steps, keep, keep_every, tensorboard"
     );
     let text = shown("[optim]\nname = \"sgd\"\ngroups = [{ pattern = \"漢\", lr = \"x\" }]\n");
     let caret = format!("\n    | {}^^^", " ".repeat("groups = [{ pattern = \"..\", lr = ".len()));

@@ -154,6 +154,7 @@ const CASES: &[Case] = &[
     case(LOG, "interval_seconds", "1", NO_NUMBER, NOT_POSITIVE),
     case(LOG, "checkpoint_every_steps", "10", NO_COUNT, &[]),
     case(LOG, "keep", "2", NO_COUNT, &["0", "1001"]),
+    case(LOG, "keep_every", "5", NO_COUNT, &["1000001"]),
     case(LOG, "tensorboard", "false", NO_BOOL, &[]),
     case(IMPORT, "prefix", "\"net.module\"", NO_NAME, &["\"a..b\"", "\"net.\"", "\"net.*\"", "\"n?t\""]),
     case(IMPORT, "names", "{ \"a.*\" = \"b.*\" }", &["1", "\"a\"", "[]"], &[]),

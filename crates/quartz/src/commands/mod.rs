@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub(crate) mod analyze;
 pub(crate) mod autobuild;
 pub(crate) mod data;
 pub(crate) mod doctor;

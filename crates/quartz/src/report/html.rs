@@ -77,6 +77,8 @@ th{color:var(--dim);font-weight:600}
 .sample{font-size:12.5px;line-height:1.35}.sample img{width:100%;aspect-ratio:1;image-rendering:pixelated;border-radius:6px;border:3px solid var(--blue);display:block;margin-bottom:4px}
 .sample.wrong img{border-color:#d55e00}.sample.wrong b{color:#d55e00}
 pre{overflow-x:auto;background:var(--page);border:1px solid var(--line);border-radius:8px;padding:12px;font:13px/1.45 ui-monospace,'DejaVu Sans Mono',monospace;margin:0}
+h3{font-size:15px;margin:18px 0 8px}h3:first-of-type{margin-top:0}
+.map{display:inline-block;width:116px;text-align:left;white-space:normal;font-size:12px;line-height:1.3;vertical-align:top;margin:2px 6px 6px 0}.map img{width:100%;image-rendering:pixelated;display:block;border-radius:4px;margin-bottom:3px}td:has(.map){vertical-align:top}
 details summary{cursor:pointer;color:var(--dim)}
 ";
 

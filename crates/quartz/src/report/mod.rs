@@ -1,8 +1,11 @@
 //! `report.html`: a run on one page, made from the files in its folder.
 
+pub(crate) mod analysis;
 mod bars;
+mod heat;
 pub(crate) mod html;
 mod memory;
+mod pixels;
 mod plots;
 pub(crate) mod search;
 mod sections;
@@ -73,16 +76,5 @@ fn png(dataset: &Dataset, index: usize) -> Option<Vec<u8>> {
     }
     let (shape, mut scratch) = (dataset.info().shape, Vec::new());
     let planes = dataset.image(index, &mut scratch).ok()?;
-    let (width, height) = (u32::try_from(shape.width).ok()?, u32::try_from(shape.height).ok()?);
-    let pixel = |x: u32, y: u32, channel: usize| {
-        planes
-            .get(channel.min(shape.channels - 1) * shape.plane() + y as usize * shape.width + x as usize)
-            .copied()
-            .unwrap_or(0)
-    };
-    let picture =
-        image::RgbImage::from_fn(width, height, |x, y| image::Rgb([0, 1, 2].map(|channel| pixel(x, y, channel))));
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, image::ImageFormat::Png).ok()?;
-    Some(bytes.into_inner())
+    pixels::png(&pixels::of_planes(planes, shape))
 }

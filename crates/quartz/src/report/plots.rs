@@ -10,9 +10,9 @@ pub(super) const INK: RGBColor = RGBColor(70, 76, 90);
 const SIZE: (u32, u32) = (560, 300);
 
 /// One curve.
-pub(super) struct Series {
+pub(super) struct Series<'a> {
     /// Shown in the legend.
-    pub(super) name: &'static str,
+    pub(super) name: &'a str,
     /// Places in the plot; values that are not finite are left out.
     pub(super) points: Vec<(f64, f64)>,
     /// Fine and pale, for the noise behind a mean.
@@ -30,7 +30,7 @@ pub(super) struct Labels {
 }
 
 /// A chart with all series in one frame; `None` where there is nothing to draw.
-pub(super) fn curves(series: &[Series], labels: &Labels) -> Option<String> {
+pub(super) fn curves(series: &[Series<'_>], labels: &Labels) -> Option<String> {
     let points = || series.iter().flat_map(|s| &s.points).filter(|(x, y)| x.is_finite() && y.is_finite());
     let range = |value: fn(&(f64, f64)) -> f64| {
         let values = points().map(value);
@@ -56,7 +56,7 @@ fn widen((low, high): (f64, f64), share: f64) -> (f64, f64) {
 type Frame = (std::ops::Range<f64>, std::ops::Range<f64>);
 pub(super) type DrawResult = Result<(), Box<dyn std::error::Error>>;
 
-fn draw(svg: &mut String, series: &[Series], labels: &Labels, (xs, ys): Frame) -> DrawResult {
+fn draw(svg: &mut String, series: &[Series<'_>], labels: &Labels, (xs, ys): Frame) -> DrawResult {
     let canvas = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     let text = ("sans-serif", 13).into_font().color(&INK);
     let mut chart = ChartBuilder::on(&canvas)

@@ -1,10 +1,9 @@
 //! The parts of the report, each from one file of the run.
 
-use super::ImageSource;
 use super::html::{bar, escape, figure, table};
 use super::plots::{Labels, Series, confusion, curves};
+use super::{ImageSource, pixels};
 use crate::format::{bytes, count, loss, percent, rate, seconds, share_of_peak};
-use base64::Engine as _;
 use qzoo::run::{Environment, EvaluationReport, Metrics, Profile, RunResult};
 
 pub(super) fn heading(name: &str, environment: Option<&Environment>) -> String {
@@ -110,7 +109,7 @@ pub(super) fn samples(evaluation: &EvaluationReport, images: &ImageSource<'_>) -
     let mut cards = String::new();
     for sample in &evaluation.samples {
         let Some(png) = images(&evaluation.split, sample.index) else { continue };
-        let data = base64::engine::general_purpose::STANDARD.encode(png);
+        let data = pixels::embedded(&png);
         let wrong = sample.label != sample.predicted;
         let truth = if wrong {
             format!("<br>really {} ({})", name(sample.label), percent(sample.label_probability))
@@ -118,7 +117,7 @@ pub(super) fn samples(evaluation: &EvaluationReport, images: &ImageSource<'_>) -
             String::new()
         };
         cards += &format!(
-            "<div class=\"sample{}\"><img alt=\"image {}\" src=\"data:image/png;base64,{data}\"><b>{}</b> {}{truth}</div>",
+            "<div class=\"sample{}\"><img alt=\"image {}\" src=\"{data}\"><b>{}</b> {}{truth}</div>",
             if wrong { " wrong" } else { "" },
             sample.index,
             name(sample.predicted),

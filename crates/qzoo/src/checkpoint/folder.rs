@@ -2,7 +2,7 @@ use super::{Checkpoint, CheckpointError, Result, atomic};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The checkpoints of a run: `last`, `best`, and earlier ones as `step-<n>`.
+/// The checkpoints of a run: `last`, `best`, earlier ones as `step-<n>`, and the weights of chosen epochs as `epoch-<n>`.
 ///
 /// At any moment `last` is a complete checkpoint: a new one is made durable first, then the old one gets its second name
 /// `step-<n>`, then the new one takes the name `last`, and only then are the oldest removed.
@@ -53,6 +53,11 @@ impl CheckpointFolder {
         self.path.join("best.safetensors")
     }
 
+    /// The weights after so many epochs.
+    pub fn epoch(&self, epoch: u64) -> PathBuf {
+        self.path.join(format!("epoch-{epoch}.safetensors"))
+    }
+
     fn step(&self, step: u64) -> PathBuf {
         self.path.join(format!("step-{step}.safetensors"))
     }
@@ -80,6 +85,14 @@ impl CheckpointFolder {
     /// The disk refuses. Then the weights before still are there.
     pub fn save_best(&self, checkpoint: &Checkpoint) -> Result<()> {
         checkpoint.save(&self.best())
+    }
+
+    /// Keeps weights under the number of completed epochs.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn save_epoch(&self, checkpoint: &Checkpoint) -> Result<()> {
+        checkpoint.save(&self.epoch(checkpoint.state.position.epoch))
     }
 
     /// The newest sound training checkpoint, or `None` where the folder has none at all.

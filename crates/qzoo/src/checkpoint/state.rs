@@ -1,3 +1,5 @@
+use crate::data::ImageShape;
+use qtensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// What a checkpoint is for.
@@ -85,6 +87,22 @@ pub struct Normalization {
     pub std: Vec<f64>,
 }
 
+impl Normalization {
+    /// Planes of bytes as the `[1, C, H, W]` that a network takes; a channel that is not described stays in [0, 1].
+    ///
+    /// # Errors
+    /// Not as many bytes as an image of that shape has.
+    pub fn apply(&self, planes: &[u8], shape: ImageShape) -> qtensor::Result<Tensor> {
+        let mut values = Vec::with_capacity(planes.len());
+        let channel = |list: &[f64], c: usize, otherwise: f32| list.get(c).map_or(otherwise, |value| *value as f32);
+        for (c, plane) in planes.chunks_exact(shape.plane().max(1)).enumerate() {
+            let (mean, std) = (channel(&self.mean, c, 0.0), channel(&self.std, c, 1.0));
+            values.extend(plane.iter().map(|byte| (f32::from(*byte) / 255.0 - mean) / std));
+        }
+        Ok(Tensor::from_vec([1, shape.channels, shape.height, shape.width], values)?.to_channels_last())
+    }
+}
+
 /// The state of a run beside its tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -115,4 +133,12 @@ pub struct State {
     pub metric_lines: u64,
     /// Whether the run is over: all epochs done, or stopped early.
     pub finished: bool,
+}
+
+impl State {
+    /// Size of the images that trained the network.
+    pub fn shape(&self) -> ImageShape {
+        let [channels, height, width] = self.image_shape;
+        ImageShape { channels, height, width }
+    }
 }

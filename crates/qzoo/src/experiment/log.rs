@@ -14,13 +14,15 @@ pub struct Log {
     pub checkpoint_every_steps: usize,
     /// How many earlier checkpoints are kept beside `last`, 1 to 1000. Default 1.
     pub keep: usize,
+    /// Epochs between two checkpoints of the evaluated weights that are kept for good, as `epoch-<n>`; 0 = none. Default 0.
+    pub keep_every: usize,
     /// Write TensorBoard events beside `metrics.jsonl`. Default true.
     pub tensorboard: bool,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Log { interval_seconds: 10.0, checkpoint_every_steps: 0, keep: 1, tensorboard: true }
+        Log { interval_seconds: 10.0, checkpoint_every_steps: 0, keep: 1, keep_every: 0, tensorboard: true }
     }
 }
 
@@ -28,5 +30,6 @@ impl Log {
     pub(super) fn check(&self, checker: &mut Checker<'_>) {
         checker.positive("interval_seconds", self.interval_seconds);
         checker.whole("keep", self.keep, 1, 1000);
+        checker.whole("keep_every", self.keep_every, 0, 1_000_000);
     }
 }

@@ -30,7 +30,7 @@ pub mod pattern;
 mod schedule;
 mod sections;
 mod source;
-mod suggest;
+pub(crate) mod suggest;
 mod train;
 mod value;
 mod vgg_layer;

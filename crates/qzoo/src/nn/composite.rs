@@ -69,10 +69,12 @@ impl Composite {
             first: self.parameters.start,
             has_residual: residual.is_some(),
         };
-        if self.scope.is_empty() {
-            return tape.call(call, &inputs, mode);
-        }
-        tape.scope(&self.scope, |tape| tape.call(call, &inputs, mode))
+        let y = match self.scope.as_str() {
+            "" => tape.call(call, &inputs, mode),
+            scope => tape.scope(scope, |tape| tape.call(call, &inputs, mode)),
+        }?;
+        tape.mark(&self.path, &y);
+        Ok(y)
     }
 
     /// The full name by which experiments choose the mode.

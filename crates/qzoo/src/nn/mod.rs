@@ -10,6 +10,7 @@ mod composite;
 mod context;
 mod dropout;
 mod layer;
+pub mod marks;
 mod neuron;
 mod parameters;
 mod pool;
@@ -39,6 +40,8 @@ pub use role::Role;
 pub use summary::{Row, Walk};
 pub use unit::{Order, Unit, UnitConfig};
 
+#[cfg(test)]
+mod marks_tests;
 #[cfg(test)]
 mod quadratic_tests;
 #[cfg(test)]

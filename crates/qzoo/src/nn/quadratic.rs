@@ -1,8 +1,10 @@
 use super::batch_norm::EPS;
 use super::context::QuadraticRules;
-use super::neuron::{Neuron, NeuronConfig, Term};
+use super::neuron::{Neuron, NeuronConfig, Sees, Term};
 use super::start::{Start, marked};
-use super::{Activation, BatchNorm, Builder, Context, Map, Parameters, Projection, ProjectionConfig, Walk, projection};
+use super::{
+    Activation, BatchNorm, Builder, Context, Map, Parameters, Projection, ProjectionConfig, Walk, marks, projection,
+};
 use qgraph::ops::{Combine, Keep, NormalisedCombine, Projections};
 use qgraph::{Error, Result, Tape, Var};
 use qkernels::Activation as Epilogue;
@@ -75,7 +77,9 @@ impl Quadratic {
                     None => y,
                 });
             }
-            sum.ok_or_else(|| Error::argument("quadratic", "a neuron without projections"))
+            let sum = sum.ok_or_else(|| Error::argument("quadratic", "a neuron without projections"))?;
+            tape.mark(marks::NEURON, &sum);
+            Ok(sum)
         })
     }
 
@@ -95,8 +99,9 @@ impl Quadratic {
                         Some(norm) => norm.forward(tape, part, None, activation, context)?,
                         None => activation.forward(tape, part, context)?,
                     };
+                    tape.mark(format_args!("{}{}", marks::BRANCH, first + i + 1), part);
                 }
-                return elementary(tape, term.rule, &parts);
+                return elementary(tape, term, &parts);
             }
         };
         if norms.is_empty() {
@@ -272,20 +277,18 @@ impl Quadratic {
     }
 }
 
-/// A combination made of ops that know nothing of each other.
-fn elementary(tape: &mut Tape, rule: Option<Rule>, n: &[Var]) -> Result<Var> {
-    let product = |tape: &mut Tape| tape.mul(&n[0], &n[1]);
-    match rule {
-        None => Ok(n[0].clone()),
-        Some(Rule::Square) => tape.square(&n[0]),
-        Some(Rule::Product) => product(tape),
-        Some(Rule::ProductAndSum) => {
-            let product = product(tape)?;
-            tape.add(&product, &n[2])
-        }
-        Some(Rule::ProductAndFirst) => {
-            let product = product(tape)?;
-            tape.add(&product, &n[0])
-        }
-    }
+/// A combination made of ops that know nothing of each other. Its summands are marked by their degree in the input of the neuron.
+fn elementary(tape: &mut Tape, term: &Term, n: &[Var]) -> Result<Var> {
+    let of = |sees: Sees| if sees == Sees::Input { marks::LINEAR } else { marks::SECOND_ORDER };
+    let (y, mark, also) = match term.rule {
+        None => (n[0].clone(), of(term.sees[0]), None),
+        Some(Rule::Square) => (tape.square(&n[0])?, marks::SECOND_ORDER, None),
+        Some(Rule::Product) => (tape.mul(&n[0], &n[1])?, marks::SECOND_ORDER, None),
+        Some(Rule::ProductAndSum) => (tape.mul(&n[0], &n[1])?, marks::SECOND_ORDER, Some(2)),
+        Some(Rule::ProductAndFirst) => (tape.mul(&n[0], &n[1])?, marks::SECOND_ORDER, Some(0)),
+    };
+    tape.mark(mark, &y);
+    let Some(also) = also else { return Ok(y) };
+    tape.mark(of(term.sees[also]), &n[also]);
+    tape.add(&y, &n[also])
 }

@@ -1,6 +1,6 @@
 use super::{
-    Activation, BatchNorm, Builder, Context, Neuron, NeuronConfig, Parameters, Projection, ProjectionConfig, Quadratic,
-    Walk, projection,
+    Activation, BatchNorm, Builder, Context, Map, Neuron, NeuronConfig, Parameters, Projection, ProjectionConfig,
+    Quadratic, Walk, projection,
 };
 use crate::experiment::ActivationName;
 use qgraph::{Result, Tape, Var};
@@ -179,9 +179,22 @@ impl Unit {
         }
     }
 
+    /// The linear map, or that of each projection of a quadratic neuron.
+    pub fn map(&self) -> &Map {
+        match &self.source {
+            Source::Projection(projection) => projection.map(),
+            Source::Quadratic(quadratic) => quadratic.map(),
+        }
+    }
+
     /// Whether it is made of a quadratic neuron.
     pub fn is_quadratic(&self) -> bool {
         matches!(self.source, Source::Quadratic(_))
+    }
+
+    /// The activation, where nothing follows it.
+    pub fn last_activation(&self) -> Option<Activation> {
+        (self.norm.is_none() || self.order == Order::NormFirst).then_some(self.activation)
     }
 
     /// The normalisation.
@@ -194,11 +207,7 @@ impl Unit {
     /// # Errors
     /// The input does not fit.
     pub fn describe(&self, input: &[usize], walk: &mut Walk) -> Result<Vec<usize>> {
-        let map = match &self.source {
-            Source::Projection(projection) => projection.map(),
-            Source::Quadratic(quadratic) => quadratic.map(),
-        };
-        let output = map.output(input)?;
+        let output = self.map().output(input)?;
         let activation = self.activation.name();
         let with = |kind: String, fused: bool| {
             if fused && !activation.is_empty() { format!("{kind}, {activation}") } else { kind }

@@ -97,6 +97,32 @@ impl RunReader {
         self.path.join("checkpoints").join("best.safetensors")
     }
 
+    /// All checkpoints: `best`, `last`, and those that are numbered by epoch or step, in the order of their names. Empty before the first.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn checkpoints(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.path.join("checkpoints");
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(RunError::io(&folder, "read"))?,
+        };
+        let mut paths = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(RunError::io(&folder, "read"))?.path();
+            let name =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".safetensors"));
+            let number = |name: &str, prefix| name.strip_prefix(prefix).is_some_and(|n| n.parse::<u64>().is_ok());
+            if name
+                .is_some_and(|name| ["best", "last"].contains(&name) || number(name, "epoch-") || number(name, "step-"))
+            {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        Ok(paths)
+    }
+
     fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         read_json(&self.path.join(name))
     }

@@ -7,7 +7,9 @@ use super::save::EMA;
 use super::{Event, Observer, StopFlag};
 use crate::Result;
 use crate::checkpoint::{Checkpoint, CheckpointError, State};
+use crate::data::DatasetInfo;
 use crate::experiment::Experiment;
+use crate::models::Model;
 use crate::nn::Parameters;
 use crate::run::{EvaluationReport, RunReader};
 use std::path::{Path, PathBuf};
@@ -76,6 +78,11 @@ impl Evaluator {
         self.network.parameters()
     }
 
+    /// The network with the parameters that are evaluated.
+    pub fn model(&self) -> &Model {
+        self.network.model()
+    }
+
     /// The experiment that trained the network.
     pub fn experiment(&self) -> &Experiment {
         &self.experiment
@@ -94,17 +101,22 @@ impl Evaluator {
         self.network.digest()
     }
 
+    /// Refuses data other than those of the training.
+    pub(crate) fn expect_same_data(&self, info: &DatasetInfo) -> Result<()> {
+        if (&info.classes, image_shape(info)) == (&self.state.classes, self.state.image_shape) {
+            return Ok(());
+        }
+        let message = "was trained on data with other classes or another image size";
+        Err(CheckpointError::incompatible(&self.path, message).into())
+    }
+
     /// Evaluates on the test images of the experiment's data set; `None` where it was stopped.
     ///
     /// # Errors
     /// The data cannot be had, or is not that of the training.
     pub fn evaluate(&self, options: &EvaluateOptions, observer: &mut dyn Observer) -> Result<Option<Evaluation>> {
         let feed = EvaluationFeed::open_test(&self.experiment, options)?;
-        let info = feed.info();
-        if (&info.classes, image_shape(info)) != (&self.state.classes, self.state.image_shape) {
-            let message = "was trained on data with other classes or another image size";
-            return Err(CheckpointError::incompatible(&self.path, message).into());
-        }
+        self.expect_same_data(feed.info())?;
         let start = Instant::now();
         let split = "test";
         let mut samples = Samples::default();

@@ -1,8 +1,7 @@
 use super::evaluator::Evaluator;
 use crate::Result;
-use crate::data::{ImageShape, read_image};
+use crate::data::read_image;
 use crate::models::Folded;
-use qtensor::Tensor;
 use std::path::{Path, PathBuf};
 
 /// Tells what image files show.
@@ -52,9 +51,9 @@ impl Predictor {
     /// # Errors
     /// The file cannot be read or is no sound image.
     pub fn predict(&self, image: &Path, top: usize) -> Result<Prediction> {
-        let [channels, height, width] = self.evaluator.state.image_shape;
-        let pixels = read_image(image, ImageShape { channels, height, width })?;
-        let logits = self.network.infer(&self.normalized(&pixels)?)?;
+        let shape = self.evaluator.state.shape();
+        let pixels = read_image(image, shape)?;
+        let logits = self.network.infer(&self.evaluator.state.normalization.apply(&pixels, shape)?)?;
         let logarithms = qkernels::softmax::log_softmax(&logits)?.to_vec::<f32>()?;
         let mut order: Vec<usize> = (0..logarithms.len()).collect();
         order.sort_by(|a, b| logarithms[*b].total_cmp(&logarithms[*a]).then(a.cmp(b)));
@@ -65,18 +64,5 @@ impl Predictor {
             probability: f64::from(logarithms[class]).exp(),
         };
         Ok(Prediction { image: image.to_path_buf(), guesses: order.into_iter().take(top).map(guess).collect() })
-    }
-
-    /// Planes of bytes as the `[1, C, H, W]` that the network was trained on.
-    fn normalized(&self, planes: &[u8]) -> Result<Tensor> {
-        let [channels, height, width] = self.evaluator.state.image_shape;
-        let normalization = &self.evaluator.state.normalization;
-        let mut values = Vec::with_capacity(planes.len());
-        let channel = |list: &[f64], c: usize, otherwise: f32| list.get(c).map_or(otherwise, |value| *value as f32);
-        for (c, plane) in planes.chunks_exact((height * width).max(1)).enumerate() {
-            let (mean, std) = (channel(&normalization.mean, c, 0.0), channel(&normalization.std, c, 1.0));
-            values.extend(plane.iter().map(|byte| (f32::from(*byte) / 255.0 - mean) / std));
-        }
-        Ok(Tensor::from_vec([1, channels, height, width], values)?.to_channels_last())
     }
 }

@@ -39,14 +39,27 @@ impl Trainer {
 
     /// Saves the weights that were evaluated last: the averaged ones where there are such.
     pub(super) fn save_best(&mut self, recorder: &mut Recorder<'_>) -> Result<()> {
-        let tensors = self.evaluated_network().named();
+        self.checkpoints.save_best(&self.evaluated_weights(recorder))?;
+        recorder.saved(&self.checkpoints.best(), self.state.position.step)
+    }
+
+    /// Keeps the weights of this epoch for good where the experiment wants it.
+    pub(super) fn keep_epoch(&mut self, recorder: &mut Recorder<'_>) -> Result<()> {
+        let (every, epoch) = (self.experiment.log.keep_every as u64, self.state.position.epoch);
+        if every == 0 || !epoch.is_multiple_of(every) {
+            return Ok(());
+        }
+        self.checkpoints.save_epoch(&self.evaluated_weights(recorder))?;
+        recorder.saved(&self.checkpoints.epoch(epoch), self.state.position.step)
+    }
+
+    fn evaluated_weights(&self, recorder: &Recorder<'_>) -> Checkpoint {
         let state = crate::checkpoint::State {
             purpose: Purpose::Weights,
             metric_lines: recorder.lines(),
             ..self.state.clone()
         };
-        self.checkpoints.save_best(&Checkpoint { state, tensors })?;
-        recorder.saved(&self.checkpoints.best(), self.state.position.step)
+        Checkpoint { state, tensors: self.evaluated_network().named() }
     }
 }
 

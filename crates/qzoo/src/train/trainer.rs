@@ -283,6 +283,7 @@ impl Trainer {
         if best {
             self.save_best(recorder)?;
         }
+        self.keep_epoch(recorder)?;
         self.save_last(recorder)?;
         Ok(if self.is_over() { None } else { self.must_stop(recorder) })
     }
