@@ -47,7 +47,6 @@ fn passes(criterion: &mut Criterion) {
         beta: &beta,
         mean: &out.mean,
         inv_std: &out.inv_std,
-        is_normalised: false,
         activation: Activation::Relu,
         y: None,
         residual: false,
@@ -64,7 +63,18 @@ fn passes(criterion: &mut Criterion) {
     group.bench_function("combine_normalised_grad", |b| {
         b.iter_batched(
             || z.copy(),
-            |z| combine_normalised_grad(NormalisedGrad { rule, z, dy: &dy, gamma: &gamma, beta: &beta, mean, inv_std }),
+            |z| {
+                combine_normalised_grad(NormalisedGrad {
+                    rule,
+                    z,
+                    dy: &dy,
+                    gamma: &gamma,
+                    beta: &beta,
+                    mean,
+                    inv_std,
+                    is_normalised: false,
+                })
+            },
             BatchSize::LargeInput,
         );
     });
