@@ -235,7 +235,7 @@ pub(crate) struct Analyze {
     /// Images for the maps: numbers of test images, counted from 0, or PNG and JPEG files
     #[arg(long, value_name = "N|FILE,…", value_delimiter = ',', default_value = "0,6,12")]
     pub(crate) images: Vec<String>,
-    /// Layers for maps and histograms, * for any characters [default: the first, the middle and the last convolution]
+    /// Layers for maps and histograms, * for any characters [default: the first, the middle and the last quadratic layer, or convolution where there is none]
     #[arg(long, value_name = "PATTERN")]
     pub(crate) layers: Option<String>,
     /// Channels to map beside the mean over all, counted from 0

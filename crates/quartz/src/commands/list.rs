@@ -36,12 +36,12 @@ pub(crate) fn run(arguments: &List) -> Result<(), Failure> {
 fn neurons(width: usize) -> Result<(), Failure> {
     let factors = |name: &NeuronName| Neuron::of(*name, None).map_or(["1".into(), "1".into()], |n| n.factors());
     println!(
-        "{:width$}  {:13}  {:13}  formula and source; n is the number of values that a filter sees",
+        "{:width$}  {:15}  {:5}  formula and source; n is the number of values that a filter sees",
         "name", "parameters", "MACs"
     );
     for (name, entry) in NeuronName::ALL.iter().zip(NeuronName::ENTRIES) {
         let [parameters, macs] = factors(name);
-        println!("{:width$}  {parameters:13}  {macs:13}  {}", entry.name, entry.description);
+        println!("{:width$}  {parameters:15}  {macs:5}  {}", entry.name, entry.description);
     }
     Ok(())
 }

@@ -44,7 +44,8 @@ fn bounds(activation: Activation) -> Option<[f32; 2]> {
     }
 }
 
-/// Positions of the layers that a pattern matches (`*` any characters, `?` one); without a pattern the first, the middle and the last convolution, or layer where there is none.
+/// Positions of the layers that a pattern matches (`*` any characters, `?` one); without a pattern the first, the middle
+/// and the last quadratic layer, or convolution where there is none, or layer where there is none of these either.
 ///
 /// # Errors
 /// The pattern matches no layer; the message names the nearest.
@@ -59,8 +60,10 @@ pub fn select(layers: &[LayerInfo], wanted: Option<&str>) -> Result<Vec<usize>> 
         let hint = suggest::did_you_mean(wanted, names()).unwrap_or_else(all);
         return Err(Error::Config(format!("no layer matches {wanted:?}; {hint}")));
     }
-    let convolutions: Vec<usize> = (0..layers.len()).filter(|i| layers[*i].is_convolution).collect();
-    let from = if convolutions.is_empty() { (0..layers.len()).collect() } else { convolutions };
+    let those = |wanted: &dyn Fn(&LayerInfo) -> bool| (0..layers.len()).filter(|i| wanted(&layers[*i])).collect();
+    let kinds: [Vec<usize>; 3] =
+        [those(&|layer| layer.is_quadratic), those(&|layer| layer.is_convolution), those(&|_| true)];
+    let from = kinds.into_iter().find(|kind| !kind.is_empty()).unwrap_or_default();
     let mut chosen: Vec<usize> = match from.len() {
         0 => Vec::new(),
         n => vec![from[0], from[n / 2], from[n - 1]],
@@ -89,6 +92,9 @@ mod tests {
         assert_eq!(select(&layers(), None).unwrap(), [0, 2, 3]);
         assert_eq!(select(&layers(), Some("layer1.*")).unwrap(), [1, 2]);
         assert_eq!(select(&layers()[4..], None).unwrap(), [0]);
+        let mut quadratic = layers();
+        quadratic[1..4].iter_mut().for_each(|layer| layer.is_quadratic = true);
+        assert_eq!(select(&quadratic, None).unwrap(), [1, 2, 3]);
     }
 
     #[test]

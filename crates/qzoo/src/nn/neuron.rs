@@ -125,12 +125,13 @@ impl Neuron {
     /// Factors of parameters and multiplications against a first-order neuron, in words: `n` is the number of values that a filter sees.
     pub fn factors(&self) -> [String; 2] {
         let forms = self.sees().filter(|sees| *sees == Sees::Pairs).count();
-        let sum = |others: usize, form: &str| match (forms, others) {
-            (0, others) => others.to_string(),
-            (_, 0) => form.to_string(),
-            (_, others) => format!("{form} + {others}"),
-        };
-        [sum(self.matrices() - forms, "(n + 1) / 2"), sum(self.projections() - forms, "n + 1")]
+        let others = [self.matrices() - forms, self.projections() - forms];
+        let [parameters, products] = others;
+        match (forms, parameters) {
+            (0, _) => others.map(|factor| factor.to_string()),
+            (_, 0) => ["(n + 1) / 2".into(), "n + 1".into()],
+            _ => [format!("(n + 1) / 2 + {parameters}"), format!("n + {}", 1 + products)],
+        }
     }
 }
 
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn factors_are_those_of_the_published_table() {
         let factors = |name| Neuron::of(name, None).unwrap().factors().join(", ");
-        assert_eq!(factors(NeuronName::Type1), "(n + 1) / 2 + 1, n + 1 + 1");
+        assert_eq!(factors(NeuronName::Type1), "(n + 1) / 2 + 1, n + 2");
         assert_eq!(factors(NeuronName::Type1Pure), "(n + 1) / 2, n + 1");
         assert_eq!(factors(NeuronName::Type2And4Shared), "2, 3");
         assert_eq!(factors(NeuronName::Ours), "3, 3");
