@@ -3,7 +3,7 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qzoo::analysis::Window;
-use qzoo::experiment::{Named, Precision};
+use qzoo::experiment::{BackwardMode, Named, Precision};
 use std::path::PathBuf;
 
 /// Trains, evaluates and inspects neural networks on CPUs.
@@ -412,8 +412,11 @@ pub(crate) struct Bench {
     #[arg(long = "batch", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) batches: Vec<u32>,
     /// The numbers of a training pass, in train and memory
-    #[arg(long, value_name = "NAME", default_value = "f32", value_parser = precision())]
+    #[arg(long, value_name = "NAME", default_value = "f32", value_parser = one_of::<Precision>(Precision::NAMES))]
     pub(crate) precision: Precision,
+    /// The backward mode of all layers, in train and memory
+    #[arg(long, value_name = "MODE", default_value = "symbolic", value_parser = one_of::<BackwardMode>(MODES))]
+    pub(crate) backward: BackwardMode,
     /// Timed repetitions, of which the median counts
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) repeat: u32,
@@ -455,10 +458,15 @@ pub(crate) enum Benchmark {
     Peak,
 }
 
-/// The names of precisions.
-fn precision() -> impl TypedValueParser<Value = Precision> {
-    let names = PossibleValuesParser::new(Precision::NAMES.iter().copied());
-    names.try_map(|name| Precision::from_name(&name).ok_or_else(|| format!("no precision is named {name}")))
+/// The backward modes that a step can be measured in: what `auto` chooses depends on a run.
+const MODES: &[&str] = &["ad", "symbolic", "symbolic_normalised", "symbolic_recompute", "recompute"];
+
+/// One of some names of an enumeration of experiments.
+fn one_of<N: Named + Clone + Send + Sync + 'static>(
+    names: &'static [&'static str],
+) -> impl TypedValueParser<Value = N> {
+    let names = PossibleValuesParser::new(names.iter().copied());
+    names.try_map(|name| N::from_name(&name).ok_or_else(|| format!("{name} is not known here")))
 }
 
 #[cfg(test)]

@@ -3,11 +3,10 @@
 
 use super::Bencher;
 use super::process::status;
-use super::steps::{Subject, Training, subjects};
+use super::steps::{Subject, Training, Variant, subjects};
 use crate::args::Bench;
 use crate::failure::Failure;
 use qkernels::gemm::matmul;
-use qzoo::experiment::Precision;
 use serde::Serialize;
 use std::process::{Command, Stdio};
 
@@ -21,18 +20,20 @@ struct Key {
     bench: &'static str,
     model: &'static str,
     batch: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    precision: Option<&'static str>,
+    #[serde(flatten)]
+    variant: Variant,
 }
 
 /// A row for each network.
 pub(super) fn run(bencher: &Bencher, arguments: &Bench) -> Result<(), Failure> {
     let program = std::env::current_exe()?;
     let threads = qkernels::par::threads().to_string();
-    for Subject { name, batch, precision, .. } in subjects(arguments) {
+    for subject in subjects(arguments) {
+        let Subject { name, batch, precision, backward, .. } = subject;
         let child = Command::new(&program)
             .args(["bench", "memory", "--in-this-process", "--threads", &threads])
             .args(["--model", name, "--batch", &batch.to_string(), "--precision", precision.name()])
+            .args(["--backward", backward.name()])
             .stderr(Stdio::inherit())
             .output()?;
         let text = String::from_utf8_lossy(&child.stdout);
@@ -42,8 +43,8 @@ pub(super) fn run(bencher: &Bencher, arguments: &Bench) -> Result<(), Failure> {
                 text.trim()
             )));
         };
-        let other = Some(precision.name()).filter(|_| precision != Precision::F32);
-        bencher.row(Key { bench: "step_memory", model: name, batch, precision: other }, &[("bytes", bytes as f64)])?;
+        let key = Key { bench: "step_memory", model: name, batch, variant: subject.variant() };
+        bencher.row(key, &[("bytes", bytes as f64)])?;
     }
     Ok(())
 }

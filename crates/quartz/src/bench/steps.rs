@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use qgraph::{Tape, Tensor, Var};
 use qkernels::par;
 use qzoo::experiment::Precision::{self, F32};
-use qzoo::experiment::{self, ModelName, NeuronName, Optim, Rule, Sgd};
+use qzoo::experiment::{self, Backward, BackwardMode, ModelName, NeuronName, Optim, Rule, Sgd};
 use qzoo::models::Model;
 use qzoo::nn::{Leaves, Phase};
 use qzoo::optim::Optimizer;
@@ -22,6 +22,16 @@ pub(super) struct Subject {
     input: [usize; 3],
     pub(super) batch: usize,
     pub(super) precision: Precision,
+    pub(super) backward: BackwardMode,
+}
+
+/// How a training step is computed, where it is not as usual: rows of usual steps have the key of the peer's.
+#[derive(Clone, Copy, Default, Serialize)]
+pub(super) struct Variant {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backward: Option<&'static str>,
 }
 
 /// Steps over which page faults are counted.
@@ -40,7 +50,15 @@ const SUBJECTS: [Subject; 5] = [
 
 impl Subject {
     const fn new(name: &'static str, model: ModelName) -> Self {
-        Subject { name, model, neuron: NeuronName::Linear, input: [3, 32, 32], batch: 128, precision: F32 }
+        Subject {
+            name,
+            model,
+            neuron: NeuronName::Linear,
+            input: [3, 32, 32],
+            batch: 128,
+            precision: F32,
+            backward: BackwardMode::Symbolic,
+        }
     }
 }
 
@@ -52,7 +70,8 @@ pub(super) fn subjects(arguments: &Bench) -> impl Iterator<Item = Subject> {
         let own = [subject.batch];
         let given: Vec<usize> = arguments.batches.iter().map(|batch| *batch as usize).collect();
         let batches = if given.is_empty() { own.to_vec() } else { given };
-        batches.into_iter().map(move |batch| Subject { batch, precision: arguments.precision, ..*subject })
+        let Bench { precision, backward, .. } = *arguments;
+        batches.into_iter().map(move |batch| Subject { batch, precision, backward, ..*subject })
     })
 }
 
@@ -62,16 +81,23 @@ struct Key {
     model: &'static str,
     batch: usize,
     parameters: usize,
-    /// Where it is not f32: rows of f32 have the key of the peer's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    precision: Option<&'static str>,
+    #[serde(flatten)]
+    variant: Variant,
 }
 
 impl Subject {
+    pub(super) fn variant(&self) -> Variant {
+        Variant {
+            precision: Some(self.precision.name()).filter(|_| self.precision != F32),
+            backward: Some(self.backward.name()).filter(|_| self.backward != BackwardMode::Symbolic),
+        }
+    }
+
     fn build(&self) -> Result<(Model, Tensor), Failure> {
         let config =
             experiment::Model { name: self.model, neuron: self.neuron, widths: vec![500, 300], ..Default::default() };
-        let model = Model::build(&config, self.input, 10, 0)?;
+        let mut model = Model::build(&config, self.input, 10, 0)?;
+        model.set_backward(&Backward { mode: self.backward, ..Backward::default() })?;
         let [c, h, w] = self.input;
         Ok((model, normal([self.batch, c, h, w])?.to_channels_last()))
     }
@@ -90,9 +116,9 @@ impl Subject {
         let parameters: usize = model.parameters().parameters().iter().map(|p| p.value.numel()).sum();
         let measured =
             [("seconds", seconds), ("images_per_s", self.batch as f64 / seconds), ("of_peak", bencher.of_peak(gflops))];
-        let precision = Some(self.precision.name()).filter(|_| bench == "train_step" && self.precision != F32);
+        let variant = if bench == "train_step" { self.variant() } else { Variant::default() };
         let notes: Vec<(&str, f64)> = faults.map(|faults| ("faults_a_step", faults)).into_iter().collect();
-        bencher.row_with(Key { bench, model: self.name, batch: self.batch, parameters, precision }, &measured, &notes)
+        bencher.row_with(Key { bench, model: self.name, batch: self.batch, parameters, variant }, &measured, &notes)
     }
 }
 
