@@ -71,7 +71,11 @@ fn meet(
     let most: u64 = offers.iter().map(|offers| offers.iter().map(|offer| offer.saved).max().unwrap_or(0)).sum();
     let mut wanted = (peak + held).saturating_sub(budget);
     let mut least = u64::MAX;
-    for _ in 0..TRIES {
+    for attempt in 1..=TRIES {
+        // The last word has the plan that saves most.
+        if attempt == TRIES {
+            wanted = most;
+        }
         let chosen = cheapest(&offers, wanted.min(most));
         let pairs = layers.iter().zip(&chosen).filter_map(|(layer, offer)| Some((layer.name.clone(), (*offer)?.mode)));
         let backward = Backward { mode: BackwardMode::Symbolic, layers: pairs.collect(), ..Backward::default() };
