@@ -313,7 +313,7 @@ Examples:
   quartz autobuild experiments/autobuild_vgg.toml
   quartz autobuild experiments/autobuild_vgg.toml --run runs/qvgg-1 --set autobuild.max_macs=0.4")]
 pub(crate) struct Autobuild {
-    /// The experiment file, with a section [autobuild]
+    /// The experiment file, with a section for the auto-builder
     #[arg(value_name = "EXPERIMENT")]
     pub(crate) experiment: PathBuf,
     /// Set a key of the experiment, as in autobuild.max_parameters=0.5 (repeatable)
