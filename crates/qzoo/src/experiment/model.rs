@@ -42,7 +42,7 @@ named_enum! {
     NeuronName {
         Linear = "linear", "W x: first-order";
         Type1 = "type1", "x' Wa x + Wb x: a full quadratic form and a linear term (Cheung and Leung 1991; Zoumpourlis et al. 2017)";
-        Type1Pure = "type1_pure", "x' Wa x: a full quadratic form alone (Redlapalli et al. 2003; Jiang et al. 2019)";
+        Type1Pure = "type1_pure", "x' Wa x: a full quadratic form alone (Redlapalli et al. 2003)";
         Type1And2 = "type1&2", "x' Wa x + Wb (x . x) (Milenkovic et al. 1996)";
         Type2 = "type2", "W (x . x): a quadratic neuron without products of different inputs (Goyal et al. 2020)";
         Type3 = "type3", "(W x) . (W x): the square of a projection (Mishra et al. 2020)";
