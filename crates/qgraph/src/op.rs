@@ -1,6 +1,7 @@
 //! The two halves of an op: [`Op`] computes, [`Vjp`] takes a gradient back.
 
 use crate::{Effect, Error, OnHalf, Result, Saved};
+use qkernels::norm::Moments;
 use qtensor::Tensor;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -115,6 +116,10 @@ pub struct Context {
     pub(crate) effects: Option<Vec<Effect>>,
     pub(crate) scope: Arc<str>,
     pub(crate) op: &'static str,
+    /// Of the inputs.
+    pub(crate) known: Vec<Option<Arc<Moments>>>,
+    /// Of the output.
+    pub(crate) moments: Option<Moments>,
 }
 
 impl Context {
@@ -128,6 +133,16 @@ impl Context {
         if self.records {
             self.taps.push(intermediate);
         }
+    }
+
+    /// Mean and variance of each channel of an input, where the op that computed it has told them.
+    pub fn moments_of(&self, input: usize) -> Option<&Moments> {
+        self.known.get(input)?.as_deref()
+    }
+
+    /// Tells mean and variance of each channel of the output to the op that takes it next.
+    pub fn measured(&mut self, moments: Option<Moments>) {
+        self.moments = moments;
     }
 
     /// Hands out values for the owner of the tape, once a step: see [`Effect`].

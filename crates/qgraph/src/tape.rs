@@ -128,7 +128,7 @@ impl Tape {
             return Var::constant(value);
         }
         self.nodes.push(Node::Leaf);
-        Var { value, node: Some((self.id.clone(), self.nodes.len() - 1)) }
+        Var { value, node: Some((self.id.clone(), self.nodes.len() - 1)), moments: None }
     }
 
     /// Number of entries: leaves and recorded ops.
@@ -177,6 +177,8 @@ impl Tape {
             effects: self.effects.is_some().then(Vec::new),
             scope: self.scope.clone(),
             op: name,
+            known: inputs.iter().map(|v| v.moments.clone()).collect(),
+            moments: None,
         };
         let start = self.settings.profile.is_some().then(Instant::now);
         let output = op.forward(&values, &mut context).map_err(|e| e.at(name, &self.scope, pass))?;
@@ -199,6 +201,7 @@ impl Tape {
         }
         let products = edges.iter().take(2).flatten().count() as u64;
         let mut var = self.record(Rule::Vjp(op), edges, &values, output, &context.taps);
+        var.moments = context.moments.map(Arc::new);
         self.count_backward(&var, products * multiply_adds);
         if widens {
             if let (Some(_), Some(Node::Op(node))) = (&var.node, self.nodes.last_mut()) {
@@ -206,6 +209,7 @@ impl Tape {
             }
             if on_half == OnHalf::Round {
                 var.value = fitting(var.value, DType::BF16)?;
+                var.moments = None;
             }
         }
         self.show_output(name, &var.value);
@@ -261,7 +265,7 @@ impl Tape {
             multiply_adds: 0,
             widens: false,
         }));
-        Var { value: output, node: Some((self.id.clone(), self.nodes.len() - 1)) }
+        Var { value: output, node: Some((self.id.clone(), self.nodes.len() - 1)), moments: None }
     }
 
     /// The entry that gave the value at an edge, where it can compute it again.

@@ -1,3 +1,4 @@
+use qkernels::norm::Moments;
 use qtensor::{DType, Shape, Tensor};
 use std::fmt;
 use std::sync::Arc;
@@ -27,12 +28,14 @@ impl PartialEq for TapeId {
 pub struct Var {
     pub(crate) value: Tensor,
     pub(crate) node: Option<(TapeId, usize)>,
+    /// What the op that computed the tensor tells of its channels.
+    pub(crate) moments: Option<Arc<Moments>>,
 }
 
 impl Var {
     /// A value to which no gradient flows; it may be used on any tape.
     pub fn constant(value: Tensor) -> Self {
-        Var { value, node: None }
+        Var { value, node: None, moments: None }
     }
 
     /// The tensor.

@@ -4,8 +4,10 @@ mod common;
 
 use common::*;
 use proptest::prelude::*;
-use qkernels::Activation;
+use qkernels::conv::{conv2d_measured, conv2d_stacked_measured};
 use qkernels::norm::*;
+use qkernels::quadratic::{Normalised, Rule, combine_normalised};
+use qkernels::{Activation, Conv2dParams, Projection, conv2d};
 use qtensor::{DType, Error, Tensor};
 
 const ACTIVATIONS: [Activation; 4] =
@@ -103,6 +105,68 @@ fn a_constant_channel_has_no_variance() {
     let out = batch_norm_train(BatchNormTrain::new(&x, &gamma, &beta, 1e-5)).unwrap();
     assert_eq!(out.var.to_vec::<f32>().unwrap(), [0.0; 3]);
     assert_close(&out.y, &Tensor::full([64, 3], 0.5f32).unwrap(), 1e-4, 0.0);
+}
+
+/// Statistics that convolutions take while they write, of f32 and bf16, against those of the stored values in f64.
+#[test]
+fn statistics_of_a_convolution() {
+    let plain = Conv2dParams { padding: [1; 2], ..Conv2dParams::default() };
+    let strided = Conv2dParams { stride: [2; 2], ..plain };
+    let grouped = Conv2dParams { groups: 2, winograd: false, ..plain };
+    // Batch, channels, filters, height, width: by Winograd's algorithm with tiles at the borders, with several panels, and directly.
+    let cases = [
+        ([3, 16, 16, 13, 18], plain),
+        ([5, 40, 72, 9, 7], plain),
+        ([2, 3, 20, 33, 31], plain),
+        ([4, 16, 40, 15, 16], strided),
+        ([3, 64, 80, 8, 8], grouped),
+    ];
+    for ([n, channels, filters, h, w], params) in cases {
+        for dtype in [DType::F32, DType::BF16] {
+            let x = values(&[n, channels, h, w], 1, 2.0).to_channels_last().to_dtype(dtype).unwrap();
+            let weights: Vec<Tensor> =
+                (0..3).map(|i| values(&[filters, channels / params.groups, 3, 3], 2 + i, 0.3)).collect();
+            // Means far from zero.
+            let bias = values(&[filters], 5, 300.0);
+            let (y, moments) = conv2d_measured(&x, &weights[0], Some(&bias), &params, Activation::None).unwrap();
+            let plainly = conv2d(&x, &weights[0], Some(&bias), &params, Activation::None).unwrap();
+            assert_eq!(bits(&y.to_dtype(DType::F32).unwrap()), bits(&plainly.to_dtype(DType::F32).unwrap()));
+            // Other algorithms round to bf16 behind their kernel.
+            assert_eq!(moments.is_some(), dtype == DType::F32 || params == plain && channels > 3, "{channels} {dtype:?}");
+            check_moments(&y, moments.as_ref());
+            let stack: Vec<_> = weights.iter().map(|w| Projection { w, bias: Some(&bias) }).collect();
+            let (joined, all) = conv2d_stacked_measured(&x, &stack, &params, Activation::None).unwrap();
+            let Some(all) = all else { continue };
+            let one = [3, 4].map(|salt| values(&[3, filters], salt, 1.0));
+            let wide = joined.to_dtype(DType::F32).unwrap();
+            let arguments =
+                Normalised { rule: Rule::ProductAndSum, z: &wide, gamma: &one[0], beta: &one[1], eps: 1e-5, moments: None };
+            let expected = combine_normalised(arguments).unwrap();
+            let found = combine_normalised(Normalised { moments: Some(&all), ..arguments }).unwrap();
+            assert_close(&found.mean, &expected.mean, 1e-6, 1e-5);
+            assert_close(&found.var, &expected.var, 1e-5, 0.0);
+            assert!(combine_normalised(Normalised { moments: moments.as_ref(), ..arguments }).is_ok() == moments.is_none());
+            assert_same_for_any_threads(|| {
+                let (z, moments) = conv2d_stacked_measured(&x, &stack, &params, Activation::None).unwrap();
+                let z = z.to_dtype(DType::F32).unwrap();
+                let out = combine_normalised(Normalised { z: &z, moments: moments.as_ref(), ..arguments }).unwrap();
+                vec![out.mean, out.var]
+            });
+        }
+    }
+}
+
+fn check_moments(y: &Tensor, moments: Option<&Moments>) {
+    let channels = y.shape()[1];
+    let [gamma, beta] = [3, 4].map(|salt| values(&[channels], salt, 1.0));
+    let wide = [y, &gamma, &beta].map(f64s);
+    let expected = batch_norm_train(BatchNormTrain::new(&wide[0], &wide[1], &wide[2], 1e-5)).unwrap();
+    let found = batch_norm_train(BatchNormTrain { moments, ..BatchNormTrain::new(y, &gamma, &beta, 1e-5) }).unwrap();
+    assert_close(&found.mean, &expected.mean, 1e-6, 1e-6);
+    assert_close(&found.var, &expected.var, 1e-5, 0.0);
+    let other = values(&[3, channels], 1, 1.0).to_dtype(y.dtype()).unwrap();
+    let other = BatchNormTrain { moments, ..BatchNormTrain::new(&other, &gamma, &beta, 1e-5) };
+    assert_eq!(batch_norm_train(other).is_err(), moments.is_some(), "statistics of another tensor");
 }
 
 #[test]

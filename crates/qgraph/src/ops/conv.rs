@@ -4,6 +4,7 @@ use super::linear::bias_gradient;
 use super::unary::of_epilogue;
 use crate::{Context, Error, OnHalf, Op, Record, Result, Saved, Tape, Var, Vjp};
 use qkernels::elementwise::unary_grad_assign;
+use qkernels::conv::conv2d_measured;
 use qkernels::{Activation, Conv2dParams, conv2d, conv2d_add, conv2d_input_grad, conv2d_weight_grad};
 use qtensor::Tensor;
 
@@ -15,6 +16,8 @@ pub struct Conv2d {
     pub params: Conv2dParams,
     /// Applied before the result is stored; its derivative is taken from the output.
     pub activation: Activation,
+    /// Whether means and variances of the result are taken while it is written, for a batch normalisation that follows.
+    pub measures: bool,
 }
 
 impl Vjp for Conv2d {
@@ -54,14 +57,19 @@ impl Op for Conv2d {
         OnHalf::Native
     }
 
-    fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
+    fn forward(&self, x: &[Tensor], context: &mut Context) -> Result<Tensor> {
         of_epilogue("conv2d", self.activation)?;
         let (x, w, bias) = match x {
             [x, w] => (x, w, None),
             [x, w, bias] => (x, w, Some(bias)),
             _ => return Err(Error::argument("conv2d", format!("expected x, w and perhaps a bias, found {}", x.len()))),
         };
-        Ok(conv2d(x, w, bias, &self.params, self.activation)?)
+        if !self.measures {
+            return Ok(conv2d(x, w, bias, &self.params, self.activation)?);
+        }
+        let (y, moments) = conv2d_measured(x, w, bias, &self.params, self.activation)?;
+        context.measured(moments);
+        Ok(y)
     }
 
     fn multiply_adds(&self, inputs: &[Tensor], output: &Tensor) -> u64 {
@@ -101,7 +109,7 @@ impl Op for Conv2dAdd {
     }
 
     fn forward(&self, x: &[Tensor], _: &mut Context) -> Result<Tensor> {
-        let Conv2d { params, activation } = &self.0;
+        let Conv2d { params, activation, .. } = &self.0;
         of_epilogue("conv2d_add", *activation)?;
         let (x, w, bias, residual) = match x {
             [x, w, residual] => (x, w, None, residual),
@@ -136,7 +144,7 @@ impl Tape {
     /// # Errors
     /// Shapes that do not fit each other and `params`, types that do not fit or are none of f32, bf16 (with f32 filters and bias) and f64.
     pub fn conv2d(&mut self, x: &Var, w: &Var, bias: Option<&Var>, params: Conv2dParams) -> Result<Var> {
-        self.conv2d_with(Conv2d { params, activation: Activation::None }, x, w, bias)
+        self.conv2d_with(Conv2d { params, ..Conv2d::default() }, x, w, bias)
     }
 
     /// [`conv2d`](Self::conv2d) with an activation in the same pass.

@@ -111,7 +111,8 @@ impl Op for BatchNorm {
             return Err(Error::shape(self.name(), message));
         }
         let arguments = BatchNormTrain::new(x, gamma, beta, self.eps);
-        let out = batch_norm_train(BatchNormTrain { residual, activation: self.activation, ..arguments })?;
+        let moments = context.moments_of(0);
+        let out = batch_norm_train(BatchNormTrain { residual, activation: self.activation, moments, ..arguments })?;
         if let Some(key) = self.key {
             let unbiased = scale(&out.var, count as f64 / (count as f64 - 1.0))?;
             context.effect(key, vec![out.mean.clone(), unbiased]);

@@ -4,8 +4,11 @@ use super::bilinear::{bilinear, bilinear_grad};
 use super::linear::{bias_gradient, weight_gradient};
 use crate::half::fitting;
 use crate::{Context, Error, OnHalf, Op, Record, Result, Saved, Tape, Var, Vjp};
-use qkernels::conv::{Projection, conv2d_stacked_input_grad, conv2d_stacked_joined, conv2d_stacked_weight_grad};
+use qkernels::conv::{
+    Projection, conv2d_stacked_input_grad, conv2d_stacked_joined, conv2d_stacked_measured, conv2d_stacked_weight_grad,
+};
 use qkernels::elementwise::{BinaryOp, UnaryOp, add_assign, binary, scale, unary};
+use qkernels::norm::Moments;
 use qkernels::{Activation, Conv2dParams, Gemm, matmul};
 use qtensor::{Shape, Tensor};
 
@@ -47,12 +50,14 @@ pub struct Projections {
     pub bias: bool,
     /// Whether the output may be computed again, by the same products, for an op behind that would otherwise keep it.
     pub again: bool,
+    /// Whether means and variances of the results are taken while they are written, for a batch normalisation that follows.
+    pub measures: bool,
 }
 
 impl Projections {
     /// Maps of `x` itself, with filters of that size.
     pub fn conv2d(params: Conv2dParams, kernel: [usize; 2], count: usize, bias: bool) -> Self {
-        Projections { map: LinearMap::Conv2d { params, kernel }, sees: vec![Sees::Input; count], bias, again: false }
+        Projections { map: LinearMap::Conv2d { params, kernel }, sees: vec![Sees::Input; count], bias, again: false, measures: false }
     }
 
     fn count(&self) -> usize {
@@ -69,8 +74,9 @@ impl Projections {
     }
 
     /// All outputs, joined.
-    fn compute(&self, x: &Tensor, weights: &[&Tensor], biases: &[&Tensor]) -> Result<Tensor> {
+    fn compute(&self, x: &Tensor, weights: &[&Tensor], biases: &[&Tensor]) -> Result<(Tensor, Option<Moments>)> {
         let mut parts = Vec::new();
+        let mut moments = Vec::new();
         for (kind, range) in self.groups() {
             let bias = |i: usize| biases.get(i).copied();
             if kind == Sees::Pairs {
@@ -83,7 +89,13 @@ impl Projections {
             parts.push(match self.map {
                 LinearMap::Conv2d { params, .. } => {
                     let stack: Vec<_> = range.map(|i| Projection { w: weights[i], bias: bias(i) }).collect();
-                    conv2d_stacked_joined(&seen, &stack, &params, Activation::None)?
+                    if self.measures {
+                        let (joined, of_joined) = conv2d_stacked_measured(&seen, &stack, &params, Activation::None)?;
+                        moments.extend(of_joined);
+                        joined
+                    } else {
+                        conv2d_stacked_joined(&seen, &stack, &params, Activation::None)?
+                    }
                 }
                 LinearMap::Dense => {
                     let each = range.map(|i| {
@@ -94,7 +106,9 @@ impl Projections {
                 }
             });
         }
-        concatenated(parts)
+        // Where only some of the maps have told theirs, the rest would cost what all do.
+        let is_complete = moments.len() == parts.len();
+        Ok((concatenated(parts)?, Moments::joined(moments).filter(|_| is_complete)))
     }
 
     /// The gradients of `x` and of the weights of some maps of one kind.
@@ -253,7 +267,7 @@ impl Vjp for Projections {
         let kept: Vec<&Tensor> = saved.iter().collect();
         let (x, rest) = kept.split_first().ok_or_else(|| Error::argument(self.name(), "nothing was kept"))?;
         let (weights, biases) = rest.split_at(self.count().min(rest.len()));
-        self.compute(x, weights, biases)
+        Ok(Projections { measures: false, ..self.clone() }.compute(x, weights, biases)?.0)
     }
 }
 
@@ -262,7 +276,7 @@ impl Op for Projections {
         if self.is_quadratic() { OnHalf::Round } else { OnHalf::Native }
     }
 
-    fn forward(&self, inputs: &[Tensor], _: &mut Context) -> Result<Tensor> {
+    fn forward(&self, inputs: &[Tensor], context: &mut Context) -> Result<Tensor> {
         let count = self.count();
         let expected = 1 + count * if self.bias { 2 } else { 1 };
         if inputs.len() != expected || count == 0 {
@@ -277,7 +291,9 @@ impl Op for Projections {
             return Err(Error::shape(self.name(), message));
         }
         let all: Vec<&Tensor> = inputs.iter().collect();
-        self.compute(all[0], &all[1..=count], &all[1 + count..])
+        let (z, moments) = self.compute(all[0], &all[1..=count], &all[1 + count..])?;
+        context.measured(moments);
+        Ok(z)
     }
 
     fn multiply_adds(&self, inputs: &[Tensor], output: &Tensor) -> u64 {

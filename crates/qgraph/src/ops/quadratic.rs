@@ -163,7 +163,14 @@ impl Op for NormalisedCombine {
             return Err(Error::shape(self.name(), message));
         }
         let [gamma, beta] = self.parameters(parameters)?;
-        let out = combine_normalised(Normalised { rule: self.rule, z, gamma: &gamma, beta: &beta, eps: self.eps })?;
+        let out = combine_normalised(Normalised {
+            rule: self.rule,
+            z,
+            gamma: &gamma,
+            beta: &beta,
+            eps: self.eps,
+            moments: context.moments_of(0),
+        })?;
         let unbiased = scale(&out.var, count as f64 / (count as f64 - 1.0))?;
         for ((key, mean), var) in self.keys.iter().zip(self.rows(&out.mean)?).zip(self.rows(&unbiased)?) {
             context.effect(*key, vec![mean, var]);

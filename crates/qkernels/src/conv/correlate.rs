@@ -5,8 +5,11 @@ use super::plan::{AxisPhase, Plan};
 use super::stage::{Band, Images, Scratch, Steps, stage};
 use super::tile::{Finish, Place, Run, Strip, strip};
 use super::weights::{Packed, Weights};
+use super::Measured;
 use crate::Activation;
 use crate::isa::{self, Isa, Kernel};
+use crate::norm::Moments;
+use crate::norm::moments::{Piece, Region};
 use crate::par::{self, SharedOut};
 use qtensor::{DType, Result, Tensor};
 use std::ops::Range;
@@ -19,14 +22,16 @@ pub(super) struct Correlation<'a> {
     /// One value for each output channel.
     pub(super) bias: Option<&'a [f32]>,
     pub(super) activation: Activation,
+    /// Whether mean and variance of each channel of the result are taken.
+    pub(super) is_measured: bool,
 }
 
 impl Correlation<'_> {
-    /// The result, channels-last.
+    /// The result, channels-last, and its statistics, if they are wanted.
     ///
     /// # Errors
     /// A size overflows.
-    pub(super) fn run(&self) -> Result<Tensor> {
+    pub(super) fn run(&self) -> Result<Measured> {
         let plan = &self.plan;
         let blocks = Blocks::of(plan, isa::current());
         let direct = self.source.strides[1] == 1 && plan.rows.is_inside() && plan.columns.is_inside();
@@ -43,7 +48,7 @@ impl Correlation<'_> {
         let pieces = bands * lane_blocks;
         // A task takes several bands where they are small, so that its preparations and its start are not a large part of it.
         let at_once = pieces.div_ceil(MOST_TASKS);
-        par::for_each(pieces.div_ceil(at_once), |task| {
+        let measured = par::map(pieces.div_ceil(at_once), |task| {
             isa::dispatch(Tasks {
                 correlation: self,
                 blocks,
@@ -54,9 +59,11 @@ impl Correlation<'_> {
                 lane_blocks,
                 pieces: task * at_once..((task + 1) * at_once).min(pieces),
                 out,
-            });
+            })
         });
-        Ok(output)
+        let measured: Vec<Piece> = measured.into_iter().flatten().collect();
+        let moments = self.is_measured.then(|| Moments::of_pieces(channels, &measured));
+        Ok((output, moments))
     }
 }
 
@@ -77,14 +84,15 @@ struct Tasks<'a> {
 }
 
 impl Kernel for Tasks<'_> {
-    type Output = ();
+    type Output = Vec<Piece>;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
+    fn run<I: Isa>(self, isa: I) -> Vec<Piece> {
         let Tasks { correlation, blocks, .. } = self;
         let plan = &correlation.plan;
         let mut scratch = Scratch::new();
         let mut prepared = Vec::new();
+        let mut measured = Vec::new();
         for piece in self.pieces {
             let (band, lanes) = (piece / self.lane_blocks, piece % self.lane_blocks * blocks.lanes);
             let (images, rows) = (band / self.row_bands * blocks.images, band % self.row_bands * blocks.rows);
@@ -100,7 +108,11 @@ impl Kernel for Tasks<'_> {
                 out: self.out,
             };
             task.run(isa, &mut scratch, &mut prepared);
+            if correlation.is_measured {
+                task.measure(isa, &mut measured);
+            }
         }
+        measured
     }
 }
 
@@ -133,6 +145,24 @@ struct Chunk {
 }
 
 impl Task<'_> {
+    /// What its outputs tell of each group's channels, where the plan has one phase.
+    #[inline(always)]
+    fn measure<I: Isa>(&self, isa: I, pieces: &mut Vec<Piece>) {
+        let plan = &self.correlation.plan;
+        let [height, width] = [&plan.rows, &plan.columns].map(|axis| axis.output);
+        let line = |n: usize, row: usize| (n * height + row) * width;
+        let runs: Vec<_> = self.images.clone().map(|n| line(n, self.rows.start)..line(n, self.rows.end)).collect();
+        for group in 0..plan.groups {
+            pieces.push(isa.outline(Region {
+                memory: self.out,
+                runs: &runs,
+                pixel: plan.channels * plan.groups,
+                channels: group * plan.channels + self.lanes.start..group * plan.channels + self.lanes.end,
+                first: 0,
+            }));
+        }
+    }
+
     #[inline(always)]
     fn run<I: Isa>(&self, isa: I, scratch: &mut Scratch, prepared: &mut Vec<Prepared>) {
         let plan = &self.correlation.plan;

@@ -79,8 +79,8 @@ pub fn run_with(
     }
     match direction {
         Direction::Forward => {
-            let call = Forward { x, w, bias: None, params, activation: Activation::None };
-            forward_by(algorithm, &geometry, &call)
+            let call = Forward { x, w, bias: None, params, activation: Activation::None, is_measured: false };
+            Ok(forward_by(algorithm, &geometry, &call)?.0)
         }
         Direction::InputGrad => input_grad_by(algorithm, &geometry, [dy, w], params),
         Direction::WeightGrad => weight_grad_by(algorithm, &geometry, [x, dy], params),

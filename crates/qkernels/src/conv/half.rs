@@ -5,7 +5,7 @@
 
 use super::winograd::{self, Ending};
 use super::{
-    Algorithm, Conv2dParams, Direction, Forward, Geometry, forward_by, input_grad_by, pointwise, weight_grad_by,
+    Algorithm, Conv2dParams, Direction, Forward, Geometry, Measured, forward_by, input_grad_by, pointwise, weight_grad_by,
 };
 use crate::cast::{from_bf16, to_bf16};
 use crate::isa::{self, Stored};
@@ -17,16 +17,20 @@ pub(super) fn algorithm(geometry: &Geometry, direction: Direction) -> Algorithm 
 }
 
 /// The forward pass by an algorithm that fits the geometry.
-pub(super) fn forward(algorithm: Algorithm, geometry: &Geometry, call: &Forward) -> Result<Tensor> {
-    let &Forward { x, w, bias, activation, .. } = call;
+pub(super) fn forward(algorithm: Algorithm, geometry: &Geometry, call: &Forward) -> Result<Measured> {
+    let &Forward { x, w, bias, activation, is_measured, .. } = call;
     match algorithm {
         Algorithm::Winograd => {
             let bias = bias.map(Tensor::as_slice::<f32>).transpose()?;
             let ending = Ending { activation, ..Ending::<bf16>::default() };
-            Ok(winograd::forward(geometry, x, &[(w, bias)], ending, false, isa::current())?.swap_remove(0))
+            winograd::forward_one(geometry, x, (w, bias), ending, is_measured)
         }
-        Algorithm::Pointwise => pointwise::forward(x, &to_bf16(w)?, bias, activation, geometry),
-        _ => to_bf16(&forward_by(algorithm, geometry, &Forward { x: &from_bf16(x)?, ..*call })?),
+        Algorithm::Pointwise => Ok((pointwise::forward(x, &to_bf16(w)?, bias, activation, geometry)?, None)),
+        _ => {
+            // Statistics are those of what is stored, after rounding.
+            let wide = Forward { x: &from_bf16(x)?, is_measured: false, ..*call };
+            Ok((to_bf16(&forward_by(algorithm, geometry, &wide)?.0)?, None))
+        }
     }
 }
 

@@ -32,6 +32,7 @@ mod weights;
 mod winograd;
 
 use crate::isa::Stored;
+use crate::norm::Moments;
 use crate::{Activation, isa, naive};
 pub use algorithm::{Algorithm, Direction};
 use correlate::Correlation;
@@ -44,7 +45,8 @@ use plan::Plan;
 use qtensor::{DType, Error, Result, Tensor};
 pub use residual::conv2d_add;
 pub use stacked::{
-    Projection, conv2d_stacked, conv2d_stacked_input_grad, conv2d_stacked_joined, conv2d_stacked_weight_grad,
+    Projection, conv2d_stacked, conv2d_stacked_input_grad, conv2d_stacked_joined, conv2d_stacked_measured,
+    conv2d_stacked_weight_grad,
 };
 use stage::Images;
 use weights::Weights;
@@ -82,11 +84,38 @@ pub fn conv2d(
     params: &Conv2dParams,
     activation: Activation,
 ) -> Result<Tensor> {
+    Ok(run([x, w], bias, params, (activation, false))?.0)
+}
+
+/// As [`conv2d`], with the mean and the variance of each channel of the result, as a batch normalisation behind it needs them, taken while the result is in the
+/// cache; `None` where the kernel at hand does not take them.
+///
+/// # Errors
+/// As [`conv2d`].
+pub fn conv2d_measured(
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    params: &Conv2dParams,
+    activation: Activation,
+) -> Result<Measured> {
+    run([x, w], bias, params, (activation, true))
+}
+
+/// A result, and what is known of its channels.
+pub(crate) type Measured = (Tensor, Option<Moments>);
+
+fn run(
+    [x, w]: [&Tensor; 2],
+    bias: Option<&Tensor>,
+    params: &Conv2dParams,
+    (activation, is_measured): (Activation, bool),
+) -> Result<Measured> {
     let op = "conv2d";
     let geometry = Geometry::of_forward(op, x, w, params)?;
     let values = bias_values(op, x, bias, geometry.filters)?;
     let algorithm = algorithm(&geometry, Direction::Forward, x.dtype());
-    forward_by(algorithm, &geometry, &Forward { x, w, bias: values.as_ref(), params, activation })
+    forward_by(algorithm, &geometry, &Forward { x, w, bias: values.as_ref(), params, activation, is_measured })
 }
 
 /// A bias of the right shape and type, contiguous.
@@ -144,41 +173,47 @@ struct Forward<'a> {
     bias: Option<&'a Tensor>,
     params: &'a Conv2dParams,
     activation: Activation,
+    /// Whether means and variances of the result are wanted.
+    is_measured: bool,
 }
 
 /// The forward pass by an algorithm that fits the geometry.
-fn forward_by(algorithm: Algorithm, geometry: &Geometry, call: &Forward) -> Result<Tensor> {
-    let &Forward { x, w, bias, params, activation } = call;
+fn forward_by(algorithm: Algorithm, geometry: &Geometry, call: &Forward) -> Result<Measured> {
+    let &Forward { x, w, bias, params, activation, is_measured } = call;
     if x.dtype() == DType::BF16 {
         return half::forward(algorithm, geometry, call);
     }
     let slice = || bias.map(Tensor::as_slice::<f32>).transpose();
-    match algorithm {
+    let y = match algorithm {
         Algorithm::Depthwise => {
-            Depthwise { plan: Plan::forward(geometry), source: x, weights: w, bias: slice()?, activation }.run()
+            Depthwise { plan: Plan::forward(geometry), source: x, weights: w, bias: slice()?, activation }.run()?
         }
         Algorithm::Grouped => {
             let weights = Weights::forward(w, geometry)?;
-            Grouped { plan: Plan::forward(geometry), source: x, weights, bias: slice()?, activation }.run()
+            Grouped { plan: Plan::forward(geometry), source: x, weights, bias: slice()?, activation }.run()?
         }
-        Algorithm::Direct | Algorithm::ThinGrad => Correlation {
-            plan: Plan::forward(geometry),
-            source: Images::new(x)?,
-            weights: Weights::forward(w, geometry)?,
-            bias: slice()?,
-            activation,
+        Algorithm::Direct | Algorithm::ThinGrad => {
+            let correlation = Correlation {
+                plan: Plan::forward(geometry),
+                source: Images::new(x)?,
+                weights: Weights::forward(w, geometry)?,
+                bias: slice()?,
+                activation,
+                is_measured,
+            };
+            return correlation.run();
         }
-        .run(),
-        Algorithm::Pointwise => pointwise::forward(x, w, bias, activation, geometry),
+        Algorithm::Pointwise => pointwise::forward(x, w, bias, activation, geometry)?,
         Algorithm::Winograd => {
             let ending = Ending { activation, ..Ending::<f32>::default() };
-            Ok(winograd::forward(geometry, x, &[(w, slice()?)], ending, false, isa::current())?.swap_remove(0))
+            return winograd::forward_one(geometry, x, (w, slice()?), ending, is_measured);
         }
         Algorithm::Loops => {
             let y = naive::conv::conv2d(x, w, bias, params, activation)?;
-            Ok(y.to_dtype(x.dtype())?.to_channels_last())
+            y.to_dtype(x.dtype())?.to_channels_last()
         }
-    }
+    };
+    Ok((y, None))
 }
 
 /// The input gradient by an algorithm that fits the geometry.
@@ -200,14 +235,17 @@ fn input_grad_by(
             let weights = Weights::input_grad(w, geometry)?;
             Grouped { plan: Plan::input_grad(geometry), source: dy, weights, bias, activation }.run()
         }
-        Algorithm::Direct => Correlation {
-            plan: Plan::input_grad(geometry),
-            source: Images::new(dy)?,
-            weights: Weights::input_grad(w, geometry)?,
-            bias,
-            activation,
+        Algorithm::Direct => {
+            let correlation = Correlation {
+                plan: Plan::input_grad(geometry),
+                source: Images::new(dy)?,
+                weights: Weights::input_grad(w, geometry)?,
+                bias,
+                activation,
+                is_measured: false,
+            };
+            Ok(correlation.run()?.0)
         }
-        .run(),
         Algorithm::ThinGrad => thin_grad::input_grad(dy, w, geometry),
         Algorithm::Pointwise => pointwise::input_grad(dy, w, geometry),
         Algorithm::Winograd => winograd::input_grad::<f32>(geometry, &[(dy, w)], isa::current()),

@@ -5,7 +5,7 @@ use super::{Algorithm, Conv2dParams, Direction, Geometry, algorithm, bias_values
 use crate::cast::{from_bf16, to_bf16};
 use crate::elementwise::{add_assign, add_relu, unary_assign};
 use crate::isa::Stored;
-use crate::{Activation, isa};
+use crate::Activation;
 use qtensor::{DType, Error, Result, Tensor, bf16};
 
 /// `activation(conv(x, w) + bias + residual)`, channels-last; `bias` is `[O]`, `residual` has the shape of the result.
@@ -58,5 +58,5 @@ fn by_winograd<T: Stored>(
     let residual = residual.to_channels_last();
     let ending = Ending { residual: Some(residual.memory::<T>()?), activation };
     let bias = bias.map(Tensor::as_slice).transpose()?;
-    Ok(winograd::forward(geometry, x, &[(w, bias)], ending, false, isa::current())?.swap_remove(0))
+    Ok(winograd::forward_one(geometry, x, (w, bias), ending, false)?.0)
 }

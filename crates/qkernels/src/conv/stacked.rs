@@ -5,9 +5,12 @@
 
 use super::algorithm::{Algorithm, Direction};
 use super::geometry::{check_float, check_same};
-use super::winograd::Ending;
-use super::{Conv2dParams, Geometry, algorithm, bias_values, conv2d, conv2d_input_grad, conv2d_weight_grad, winograd};
+use super::winograd::{Ending, Forward};
+use super::{
+    Conv2dParams, Geometry, Measured, algorithm, bias_values, conv2d, conv2d_input_grad, conv2d_weight_grad, run, winograd,
+};
 use crate::elementwise::add_assign;
+use crate::norm::Moments;
 use crate::{Activation, isa, par};
 use qtensor::{DType, Element, Error, Result, Tensor, bf16};
 
@@ -31,7 +34,7 @@ pub fn conv2d_stacked(
     activation: Activation,
 ) -> Result<Vec<Tensor>> {
     match of_forward(x, projections, params)? {
-        Some(work) => work.run(x, activation, false),
+        Some(work) => Ok(work.run(x, activation, [false, false])?.0),
         None => projections.iter().map(|p| conv2d(x, p.w, p.bias, params, activation)).collect(),
     }
 }
@@ -47,22 +50,48 @@ pub fn conv2d_stacked_joined(
     params: &Conv2dParams,
     activation: Activation,
 ) -> Result<Tensor> {
-    match of_forward(x, projections, params)? {
-        Some(work) => Ok(work.run(x, activation, true)?.swap_remove(0)),
-        None => joined(&conv2d_stacked(x, projections, params, activation)?),
+    Ok(run_joined(x, projections, params, (activation, false))?.0)
+}
+
+/// As [`conv2d_stacked_joined`], with the mean and the variance of each channel of each result: see [`conv2d_measured`].
+///
+/// # Errors
+/// As [`conv2d_stacked`].
+pub fn conv2d_stacked_measured(
+    x: &Tensor,
+    projections: &[Projection],
+    params: &Conv2dParams,
+    activation: Activation,
+) -> Result<(Tensor, Option<Moments>)> {
+    run_joined(x, projections, params, (activation, true))
+}
+
+fn run_joined(
+    x: &Tensor,
+    projections: &[Projection],
+    params: &Conv2dParams,
+    (activation, is_measured): (Activation, bool),
+) -> Result<Measured> {
+    if let Some(work) = of_forward(x, projections, params)? {
+        let (mut all, moments) = work.run(x, activation, [true, is_measured])?;
+        return Ok((all.swap_remove(0), moments));
     }
+    let each = projections.iter().map(|p| run([x, p.w], p.bias, params, (activation, is_measured)));
+    let (parts, moments): (Vec<_>, Vec<_>) = each.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    let moments = moments.into_iter().collect::<Option<Vec<_>>>().and_then(Moments::joined);
+    Ok((joined(parts)?, moments))
 }
 
 /// Channels-last images of one shape, one after the other in memory too.
-fn joined(parts: &[Tensor]) -> Result<Tensor> {
+fn joined(parts: Vec<Tensor>) -> Result<Tensor> {
     let Some(first) = parts.first() else { return Err(Error::argument("conv2d_stacked", "no convolutions")) };
     let mut shape = first.shape().to_vec();
     shape[0] *= parts.len();
     let mut all = Tensor::empty_channels_last(&shape, first.dtype())?;
     match first.dtype() {
-        DType::F32 => copy_parts::<f32>(parts, &mut all)?,
-        DType::BF16 => copy_parts::<bf16>(parts, &mut all)?,
-        _ => copy_parts::<f64>(parts, &mut all)?,
+        DType::F32 => copy_parts::<f32>(&parts, &mut all)?,
+        DType::BF16 => copy_parts::<bf16>(&parts, &mut all)?,
+        _ => copy_parts::<f64>(&parts, &mut all)?,
     }
     Ok(all)
 }
@@ -95,7 +124,13 @@ fn of_forward<'a>(x: &Tensor, projections: &'a [Projection], params: &Conv2dPara
 }
 
 impl Stack<'_> {
-    fn run(&self, x: &Tensor, activation: Activation, is_joined: bool) -> Result<Vec<Tensor>> {
+    /// A tensor for each projection, or one for all; statistics of all.
+    fn run(
+        &self,
+        x: &Tensor,
+        activation: Activation,
+        [is_joined, is_measured]: [bool; 2],
+    ) -> Result<(Vec<Tensor>, Option<Moments>)> {
         let biases = self.projections.iter().map(|p| bias_values("conv2d_stacked", x, p.bias, self.geometry.filters));
         let biases = biases.collect::<Result<Vec<_>>>()?;
         let mut projections = Vec::with_capacity(biases.len());
@@ -105,10 +140,10 @@ impl Stack<'_> {
         let (g, isa) = (&self.geometry, isa::current());
         if x.dtype() == DType::BF16 {
             let ending = Ending { activation, ..Ending::<bf16>::default() };
-            return winograd::forward(g, x, &projections, ending, is_joined, isa);
+            return winograd::forward(g, x, &Forward { projections: &projections, ending, is_joined, is_measured }, isa);
         }
         let ending = Ending { activation, ..Ending::<f32>::default() };
-        winograd::forward(g, x, &projections, ending, is_joined, isa)
+        winograd::forward(g, x, &Forward { projections: &projections, ending, is_joined, is_measured }, isa)
     }
 }
 

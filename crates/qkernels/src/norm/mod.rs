@@ -5,9 +5,11 @@
 
 mod backward;
 mod grad;
+pub(crate) mod moments;
 mod vector;
 
 pub use grad::{BatchNormGrad, BatchNormGradients, batch_norm_grad};
+pub use moments::Moments;
 
 use crate::Activation;
 use crate::elementwise::operands::{aligned, same_stored};
@@ -30,12 +32,14 @@ pub struct BatchNormTrain<'a> {
     pub residual: Option<&'a Tensor>,
     /// Applied last
     pub activation: Activation,
+    /// Statistics of `x` that the kernel took that wrote it; else they cost a pass
+    pub moments: Option<&'a Moments>,
 }
 
 impl<'a> BatchNormTrain<'a> {
-    /// Without residual and activation.
+    /// Without residual, activation and known statistics.
     pub fn new(x: &'a Tensor, gamma: &'a Tensor, beta: &'a Tensor, eps: f64) -> Self {
-        BatchNormTrain { x, gamma, beta, eps, residual: None, activation: Activation::None }
+        BatchNormTrain { x, gamma, beta, eps, residual: None, activation: Activation::None, moments: None }
     }
 }
 
@@ -79,12 +83,15 @@ pub struct BatchNormInfer<'a> {
 /// `x` is neither `[N, C]` nor `[N, C, H, W]` or has no value to average, shapes or types that do not fit, or a type other than f32, bf16 and f64.
 pub fn batch_norm_train(arguments: BatchNormTrain) -> Result<BatchNormOutput> {
     const OP: &str = "batch_norm_train";
-    let BatchNormTrain { x, gamma, beta, eps, residual, activation } = arguments;
+    let BatchNormTrain { x, gamma, beta, eps, residual, activation, moments } = arguments;
     let extent = extent(OP, x, &[gamma, beta])?;
     if extent.count() == 0 && extent.channels > 0 {
         return Err(Error::shape(OP, format!("input of shape {} has no values to average", x.shape())));
     }
-    let (mean, var) = statistics(OP, x)?;
+    let (mean, var) = match moments {
+        Some(moments) => moments.of(OP, [extent.channels, extent.count()])?,
+        None => statistics(OP, x)?,
+    };
     let inv_std = var.iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
     let dtype = x.dtype().of_parameters();
     let [mean, var, inv_std] = [mean, var, inv_std].map(|v| naive::tensor([extent.channels], v, dtype));
@@ -99,11 +106,12 @@ pub fn batch_norm_train(arguments: BatchNormTrain) -> Result<BatchNormOutput> {
 /// `x` is neither `[N, C]` nor `[N, C, H, W]`, or a type other than f32, bf16 and f64.
 pub(crate) fn statistics(op: &'static str, x: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
     let extent = extent(op, x, &[])?;
-    Ok(match x.dtype() {
+    let moments = match x.dtype() {
         DType::F32 => vector::statistics::<f32>(x.to_channels_last().memory()?, extent.channels),
         DType::BF16 => vector::statistics::<bf16>(x.to_channels_last().memory()?, extent.channels),
-        _ => naive::norm::statistics(&naive::values(op, x)?, extent),
-    })
+        _ => return Ok(naive::norm::statistics(&naive::values(op, x)?, extent)),
+    };
+    Ok(moments.into_parts())
 }
 
 /// Normalises with given statistics.

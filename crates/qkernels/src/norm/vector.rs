@@ -1,5 +1,6 @@
 //! Forward batch normalisation of f32 and bf16 tensors that are `[rows, channels]` in memory: `[N, C]`, and channels-last images.
 
+use super::moments::{Moments, Piece};
 use crate::elementwise::sweep::{Sweep, sweep};
 use crate::isa::{Isa, Stored};
 use crate::reduce::columns::{self, Columns, fold, piece_totals};
@@ -12,9 +13,9 @@ const SAMPLES: usize = 32;
 ///
 /// Each piece of the rows is read once, for the sums of the deviations from a value near the mean, which a few of its rows give, and of their squares.
 /// The pieces are combined in f64, so that no large numbers cancel.
-pub(super) fn statistics<T: Stored>(x: &[T], channels: usize) -> (Vec<f64>, Vec<f64>) {
+pub(super) fn statistics<T: Stored>(x: &[T], channels: usize) -> Moments {
     if channels == 0 {
-        return (Vec::new(), Vec::new());
+        return Moments::of_pieces(0, &[]);
     }
     let (wide, piece) = columns::shape(channels);
     let pieces = par::map(x.len().div_ceil(piece), |i| {
@@ -26,17 +27,10 @@ pub(super) fn statistics<T: Stored>(x: &[T], channels: usize) -> (Vec<f64>, Vec<
         fold(Deviations, &around, &mut deviations);
         let [first, second] = deviations;
         let moments = near.iter().zip(first.iter().zip(second));
-        moments.map(|(near, (d, dd))| [f64::from(*near) + d / rows, dd - d * d / rows]).collect::<Vec<_>>()
+        let values = moments.map(|(near, (d, dd))| [f64::from(*near) + d / rows, dd - d * d / rows]).collect();
+        Piece { first: 0, count: part.len() / channels, values }
     });
-    let rows = |i: usize| ((x.len() - i * piece).min(piece) / channels) as f64;
-    let total = (x.len() / channels) as f64;
-    (0..channels)
-        .map(|c| {
-            let mean = pieces.iter().enumerate().map(|(i, p)| rows(i) * p[c][0]).sum::<f64>() / total;
-            let square = |(i, p): (usize, &Vec<[f64; 2]>)| p[c][1] + rows(i) * (p[c][0] - mean).powi(2);
-            (mean, (pieces.iter().enumerate().map(square).sum::<f64>() / total).max(0.0))
-        })
-        .unzip()
+    Moments::of_pieces(channels, &pieces)
 }
 
 /// The mean of each channel over a few rows, evenly spread.

@@ -11,6 +11,7 @@ use crate::elementwise::sweep::{Sweep, sweep};
 use crate::isa::Isa;
 use crate::naive::{self, norm::Extent};
 use crate::reduce::columns::{Columns, columns};
+use crate::norm::Moments;
 use crate::{Activation, norm};
 use qtensor::{DType, Error, Result, Tensor};
 
@@ -27,6 +28,8 @@ pub struct Normalised<'a> {
     pub beta: &'a Tensor,
     /// Added to the variance
     pub eps: f64,
+    /// Statistics of `z` that the kernel took that wrote it; else they cost a pass
+    pub moments: Option<&'a Moments>,
 }
 
 /// Result of [`combine_normalised`].
@@ -148,19 +151,21 @@ impl ByChannel {
 /// `z` is neither `[parts · N, C]` nor `[parts · N, C, H, W]` or has no value to average, shapes or types that do not fit, or a type other than f32 and f64.
 pub fn combine_normalised(arguments: Normalised) -> Result<NormalisedOutput> {
     const OP: &str = "combine_normalised";
-    let Normalised { rule, z, gamma, beta, eps } = arguments;
+    let Normalised { rule, z, gamma, beta, eps, moments } = arguments;
     let shape = part_shape(OP, z, rule)?;
     let extent = extent(OP, z)?;
     if extent.count() == 0 {
         return Err(Error::shape(OP, format!("input of shape {} has no values to average", z.shape())));
     }
-    let (mut mean, mut var) = (Vec::new(), Vec::new());
-    for part in 0..rule.parts() {
-        let values = z.slice(0, part * shape[0]..(part + 1) * shape[0])?;
-        let (m, v) = norm::statistics(OP, &values)?;
-        mean.extend(m);
-        var.extend(v);
-    }
+    let (mean, var) = match moments {
+        Some(moments) => moments.of(OP, [rule.parts() * extent.channels, extent.count() / rule.parts()])?,
+        None => {
+            let values = |part: usize| z.slice(0, part * shape[0]..(part + 1) * shape[0]);
+            let parts = (0..rule.parts()).map(|part| norm::statistics(OP, &values(part)?));
+            let (mean, var): (Vec<_>, Vec<_>) = parts.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+            (mean.concat(), var.concat())
+        }
+    };
     let inv_std = var.iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
     let by_channel = [rule.parts(), extent.channels];
     let [mean, var, inv_std] = [mean, var, inv_std].map(|v| naive::tensor(by_channel, v, z.dtype()));

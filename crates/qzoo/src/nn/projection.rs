@@ -176,6 +176,15 @@ impl Projection {
         self.forward_with_bias(tape, x, epilogue, bias, context)
     }
 
+    /// `weight · x + bias` for a normalisation, which in training needs to know its mean and variance.
+    ///
+    /// # Errors
+    /// The input does not fit.
+    pub(crate) fn forward_to_norm(&self, tape: &mut Tape, x: &Var, context: &Context) -> Result<Var> {
+        let bias = self.bias.map(|bias| context.parameter(bias)).transpose()?;
+        self.apply(tape, x, (Epilogue::None, context.training()), bias, context)
+    }
+
     /// `epilogue(weight · x + bias)` with a bias of another place.
     ///
     /// # Errors
@@ -188,12 +197,23 @@ impl Projection {
         bias: Option<&Var>,
         context: &Context,
     ) -> Result<Var> {
+        self.apply(tape, x, (epilogue, false), bias, context)
+    }
+
+    fn apply(
+        &self,
+        tape: &mut Tape,
+        x: &Var,
+        (activation, measures): (Epilogue, bool),
+        bias: Option<&Var>,
+        context: &Context,
+    ) -> Result<Var> {
         let weight = context.parameter(self.weight)?;
         tape.scope(&self.name, |tape| match self.map {
-            Map::Linear(_) => tape.linear_with(LinearOp { activation: epilogue }, x, weight, bias),
+            Map::Linear(_) => tape.linear_with(LinearOp { activation }, x, weight, bias),
             Map::Conv2d(map) => {
                 let params = Conv2dParams { winograd: self.winograd, ..map.params() };
-                tape.conv2d_with(Conv2dOp { params, activation: epilogue }, x, weight, bias)
+                tape.conv2d_with(Conv2dOp { params, activation, measures }, x, weight, bias)
             }
         })
     }
@@ -213,7 +233,7 @@ impl Projection {
         let (Map::Conv2d(map), Some(residual)) = (self.map, residual) else { return Ok(None) };
         let weight = context.parameter(self.weight)?;
         let params = Conv2dParams { winograd: self.winograd, ..map.params() };
-        let op = Conv2dOp { params, activation: epilogue };
+        let op = Conv2dOp { params, activation: epilogue, measures: false };
         tape.scope(&self.name, |tape| tape.conv2d_add(op, x, weight, bias, residual)).map(Some)
     }
 

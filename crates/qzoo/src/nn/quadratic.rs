@@ -88,9 +88,8 @@ impl Quadratic {
         let z = self.projections(tape, term, first, x, context)?;
         let range = first..first + term.sees.len();
         let norms = if self.is_folded(context) { &[][..] } else { self.norms.get(range.clone()).unwrap_or(&[]) };
-        let rule = match (term.rule, context.quadratic()) {
-            // One node with a rule of its own, where there is nothing between projections and combination that it does not know.
-            (Some(rule), rules) if rules != QuadraticRules::Elementary && self.activations.is_empty() => rule,
+        let rule = match term.rule {
+            Some(rule) if self.is_one_node(term, context) => rule,
             _ => {
                 let mut parts = self.parts(tape, term, &z)?;
                 for (i, part) in parts.iter_mut().enumerate() {
@@ -127,6 +126,11 @@ impl Quadratic {
         tape.normalised_combine(NormalisedCombine { rule, eps: EPS, keys, keep }, &z, &scales, &shifts)
     }
 
+    /// Whether a term is one node with a rule of its own: where there is nothing between projections and combination that the rule does not know.
+    fn is_one_node(&self, term: &Term, context: &Context) -> bool {
+        term.rule.is_some() && context.quadratic() != QuadraticRules::Elementary && self.activations.is_empty()
+    }
+
     /// All projections of a term, one after the other along the batch.
     fn projections(&self, tape: &mut Tape, term: &Term, first: usize, x: &Var, context: &Context) -> Result<Var> {
         let used: Vec<&Projection> = term.weights.iter().map(|matrix| &self.matrices[*matrix]).collect();
@@ -138,6 +142,7 @@ impl Quadratic {
             sees: term.sees.clone(),
             bias: !biases.is_empty(),
             again: context.training() && context.quadratic() == QuadraticRules::KeepInput,
+            measures: context.training() && self.is_one_node(term, context) && !self.norms.is_empty(),
         };
         tape.projections(op, x, &weights, &biases)
     }

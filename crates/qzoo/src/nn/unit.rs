@@ -235,9 +235,10 @@ impl Unit {
 }
 
 impl Source {
+    /// What a normalisation takes.
     fn forward(&self, tape: &mut Tape, x: &Var, context: &Context) -> Result<Var> {
         match self {
-            Source::Projection(projection) => projection.forward(tape, x, Epilogue::None, context),
+            Source::Projection(projection) => projection.forward_to_norm(tape, x, context),
             Source::Quadratic(quadratic) => quadratic.forward(tape, x, context),
         }
     }

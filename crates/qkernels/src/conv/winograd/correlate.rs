@@ -13,6 +13,7 @@ use super::transform::{Form, PATCH, POINTS, both_axes, output, unrolled};
 use crate::Activation;
 use crate::conv::stage::{Images, Scratch};
 use crate::isa::{Isa, IsaId, Kernel, Stored, dispatch_on};
+use crate::norm::moments::{Piece, Region};
 use crate::par::{self, SharedOut};
 use qtensor::Result;
 use std::marker::PhantomData;
@@ -37,6 +38,8 @@ pub(super) struct Correlation<'a, T, F> {
     /// One for each target: a value for each channel, or none.
     pub(super) biases: Vec<Option<&'a [f32]>>,
     pub(super) ending: Ending<'a, T>,
+    /// Whether means and variances of the results are taken.
+    pub(super) is_measured: bool,
 }
 
 /// What happens to a sum and its bias before they are stored.
@@ -55,11 +58,12 @@ impl<T> Default for Ending<'_, T> {
 }
 
 impl<T: Stored, F: Form> Correlation<'_, T, F> {
-    /// Writes the results, channels-last, to whole outputs, one for each bias.
+    /// Writes the results, channels-last, to whole outputs, one for each bias. Returns what their tiles tell, if that is wanted: of all targets, one after
+    /// the other.
     ///
     /// # Errors
     /// A size overflows.
-    pub(super) fn run(&self, isa: IsaId, outs: &[SharedOut<T>]) -> Result<()> {
+    pub(super) fn run(&self, isa: IsaId, outs: &[SharedOut<T>]) -> Result<Vec<Piece>> {
         let size = Size {
             targets: self.biases.len(),
             channels: self.channels,
@@ -80,14 +84,14 @@ impl<T: Stored, F: Form> Correlation<'_, T, F> {
             }
             false => None,
         };
-        par::for_each(blocks_of_tiles * shares, |task| {
+        let pieces = par::map(blocks_of_tiles * shares, |task| {
             let (first, share) = (task / shares * blocks.tiles, task % shares);
             let own = all.is_none().then(|| {
                 let panels = &panels[blocks.shares[share].clone()];
                 let here = |count: usize, task: &(dyn Fn(usize) + Sync)| (0..count).for_each(task);
                 Packed::new::<T, F>(&self.filters, size, panels, isa, here).expect("smaller than the results")
             });
-            let Some(packed) = all.as_ref().or(own.as_ref()) else { return };
+            let Some(packed) = all.as_ref().or(own.as_ref()) else { return Vec::new() };
             let task = Task {
                 work: self,
                 packed,
@@ -98,9 +102,9 @@ impl<T: Stored, F: Form> Correlation<'_, T, F> {
                 group: blocks.group,
                 outs,
             };
-            dispatch_on(isa, task);
+            dispatch_on(isa, task)
         });
-        Ok(())
+        Ok(pieces.into_iter().flatten().collect())
     }
 }
 
@@ -117,11 +121,11 @@ struct Task<'a, T, F> {
 }
 
 impl<T: Stored, F: Form> Kernel for Task<'_, T, F> {
-    type Output = ();
+    type Output = Vec<Piece>;
     const DOT_PRODUCTS: bool = T::DOT_PRODUCTS;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
+    fn run<I: Isa>(self, isa: I) -> Vec<Piece> {
         let Task { work, packed, row, .. } = self;
         let count = self.range.len();
         let step = point_step(count, row);
@@ -148,6 +152,8 @@ impl<T: Stored, F: Form> Kernel for Task<'_, T, F> {
             });
         }
         let mut ahead = self.ahead();
+        let runs = if work.is_measured { self.runs() } else { Vec::new() };
+        let mut pieces = Vec::new();
         for panels in self.panels.chunks(self.group) {
             let width = width(panels);
             let products_step = point_step(count, width);
@@ -175,11 +181,39 @@ impl<T: Stored, F: Form> Kernel for Task<'_, T, F> {
                 step: products_step,
                 outs: self.outs,
             });
+            for panel in panels.iter().filter(|_| work.is_measured) {
+                pieces.push(isa.outline(Region {
+                    memory: self.outs[panel.target],
+                    runs: &runs,
+                    pixel: work.channels,
+                    channels: panel.lanes.clone(),
+                    first: panel.target * work.channels,
+                }));
+            }
         }
+        pieces
     }
 }
 
 impl<T: Stored, F: Form> Task<'_, T, F> {
+    /// The pixels of the outputs of these tiles.
+    fn runs(&self) -> Vec<Range<usize>> {
+        let [height, width] = self.work.output;
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        let mut start = self.range.start;
+        while start < self.range.end {
+            let [n, row, column] = self.tiles.place(start);
+            let end = self.range.end.min(start + self.tiles.columns - column);
+            let columns = column * F::TILE..width.min((column + end - start) * F::TILE);
+            for row in row * F::TILE..height.min((row + 1) * F::TILE) {
+                let line = (n * height + row) * width;
+                runs.push(line + columns.start..line + columns.end);
+            }
+            start = end;
+        }
+        runs
+    }
+
     /// What is needed after the products: the places of the outputs, and the sources of the next tiles, with which the same thread mostly goes on.
     fn ahead(&self) -> Ahead {
         let work = self.work;

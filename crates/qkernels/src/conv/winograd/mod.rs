@@ -15,9 +15,10 @@ mod tiling;
 mod transform;
 mod weight_grad;
 
-use super::Geometry;
+use super::{Geometry, Measured};
 use super::stage::Images;
-use crate::isa::{IsaId, Stored};
+use crate::isa::{self, IsaId, Stored};
+use crate::norm::Moments;
 use crate::par::SharedOut;
 use correlate::Correlation;
 pub(super) use correlate::Ending;
@@ -40,33 +41,59 @@ fn channels_last(x: &Tensor) -> Tensor {
     if x.strides()[1] == 1 { x.clone() } else { x.to_channels_last() }
 }
 
-/// `ending(conv(x, w) + bias)` for each of `projections`, filters with their bias: a tensor for each, or one in which they follow each other along the batch.
-/// A residual has the memory of the only result.
+/// Filters and their bias.
+pub(super) type Filtering<'a> = (&'a Tensor, Option<&'a [f32]>);
+
+/// A forward pass: `ending(conv(x, w) + bias)` for each of `projections`.
+pub(super) struct Forward<'a, T> {
+    pub(super) projections: &'a [Filtering<'a>],
+    /// A residual has the memory of the only result.
+    pub(super) ending: Ending<'a, T>,
+    /// Whether the results follow each other along the batch of one tensor.
+    pub(super) is_joined: bool,
+    /// Whether means and variances of the results are taken.
+    pub(super) is_measured: bool,
+}
+
+/// A tensor for each projection, or one for all, and the statistics of all, if they were wanted.
 ///
 /// # Errors
 /// A size overflows.
 pub(super) fn forward<T: Stored>(
     g: &Geometry,
     x: &Tensor,
-    projections: &[(&Tensor, Option<&[f32]>)],
-    ending: Ending<T>,
-    is_joined: bool,
+    work: &Forward<T>,
     isa: IsaId,
-) -> Result<Vec<Tensor>> {
+) -> Result<(Vec<Tensor>, Option<Moments>)> {
     if g.kernel == [TwoByFive::TAPS; 2] {
-        return forward_in::<T, TwoByFive>(g, x, projections, ending, is_joined, isa);
+        return forward_in::<T, TwoByFive>(g, x, work, isa);
     }
-    forward_in::<T, FourByThree>(g, x, projections, ending, is_joined, isa)
+    forward_in::<T, FourByThree>(g, x, work, isa)
+}
+
+/// The forward pass of one projection.
+///
+/// # Errors
+/// A size overflows.
+pub(super) fn forward_one<T: Stored>(
+    g: &Geometry,
+    x: &Tensor,
+    projection: Filtering,
+    ending: Ending<T>,
+    is_measured: bool,
+) -> Result<Measured> {
+    let work = Forward { projections: &[projection], ending, is_joined: false, is_measured };
+    let (mut results, moments) = forward(g, x, &work, isa::current())?;
+    Ok((results.swap_remove(0), moments))
 }
 
 fn forward_in<T: Stored, F: Form>(
     g: &Geometry,
     x: &Tensor,
-    projections: &[(&Tensor, Option<&[f32]>)],
-    ending: Ending<T>,
-    is_joined: bool,
+    work: &Forward<T>,
     isa: IsaId,
-) -> Result<Vec<Tensor>> {
+) -> Result<(Vec<Tensor>, Option<Moments>)> {
+    let &Forward { projections, ending, is_joined, is_measured } = work;
     let x = channels_last(x);
     let work = Correlation::<T, F> {
         form: PhantomData,
@@ -80,6 +107,7 @@ fn forward_in<T: Stored, F: Form>(
         output: g.out,
         biases: projections.iter().map(|(_, bias)| *bias).collect(),
         ending,
+        is_measured,
     };
     let [n, o, h, w] = g.output_shape();
     let together = if is_joined { projections.len() } else { 1 };
@@ -90,8 +118,9 @@ fn forward_in<T: Stored, F: Form>(
     for tensor in &mut tensors {
         outs.extend(tensor.memory_mut::<T>()?.chunks_exact_mut(n * o * h * w).map(SharedOut::new));
     }
-    work.run(isa, &outs)?;
-    Ok(tensors)
+    let pieces = work.run(isa, &outs)?;
+    let moments = is_measured.then(|| Moments::of_pieces(projections.len() * o, &pieces));
+    Ok((tensors, moments))
 }
 
 /// The sum of the input gradients of convolutions of one input, each with the gradient of its output and its filters.
@@ -119,6 +148,7 @@ fn input_grad_in<T: Stored, F: Form>(g: &Geometry, outputs: &[(&Tensor, &Tensor)
         output: g.input,
         biases: vec![None],
         ending: Ending::default(),
+        is_measured: false,
     };
     let shape = [g.batch, g.channels, g.input[0], g.input[1]];
     let mut sum = Tensor::empty_channels_last(shape, T::DTYPE)?;

@@ -1,6 +1,6 @@
 //! Against textbook loops in f64, on every instruction set, whatever the choice of algorithm would be for such shapes.
 
-use super::{Ending, forward, input_grad, weight_grad};
+use super::{Ending, Filtering, Forward, forward, input_grad, weight_grad};
 use crate::conv::{Conv2dParams, Geometry};
 use crate::isa::Stored;
 use crate::{Activation, isa, naive};
@@ -71,6 +71,11 @@ fn check(sizes: Sizes) -> Result<()> {
     Ok(())
 }
 
+/// A forward pass without statistics.
+fn of<'a, T>(projections: &'a [Filtering<'a>], ending: Ending<'a, T>, is_joined: bool) -> Forward<'a, T> {
+    Forward { projections, ending, is_joined, is_measured: false }
+}
+
 fn check_of<T: Stored>(sizes: Sizes, kernel: usize, bound: impl Fn(usize) -> f64) -> Result<()> {
     let mut case = Case::new(sizes, kernel)?;
     (case.x, case.dy) = (case.x.to_dtype(T::DTYPE)?.to_channels_last(), case.dy.to_dtype(T::DTYPE)?);
@@ -81,7 +86,7 @@ fn check_of<T: Stored>(sizes: Sizes, kernel: usize, bound: impl Fn(usize) -> f64
     let expected_dx = naive::conv::conv2d_input_grad(&case.dy, &case.w[0], case.x.shape(), p)?;
     let leaky = Ending::<T> { residual: None, activation: Activation::LeakyRelu(0.1) };
     for isa in isa::available() {
-        let y = forward(g, &case.x, &[(&case.w[0], Some(bias))], leaky, false, isa)?;
+        let y = forward(g, &case.x, &of(&[(&case.w[0], Some(bias))], leaky, false), isa)?.0;
         assert!(y[0].layout().is_channels_last() && y[0].dtype() == T::DTYPE);
         let found = error(&y[0], &expected)?;
         assert!(found < bound(g.channels), "forward, {isa:?}, kernel {kernel}, {sizes:?}: {found:e}");
@@ -133,12 +138,12 @@ fn stacked_projections() -> Result<()> {
         let (g, w) = (&case.geometry, &case.w);
         let bias = case.bias.as_slice::<f32>()?;
         for isa in isa::available() {
-            let both = forward(g, &case.x, &[(&w[0], None), (&w[1], Some(bias))], RELU, false, isa)?;
+            let both = forward(g, &case.x, &of(&[(&w[0], None), (&w[1], Some(bias))], RELU, false), isa)?.0;
             for (i, bias) in [None, Some(bias)].into_iter().enumerate() {
-                let one = forward(g, &case.x, &[(&w[i], bias)], RELU, false, isa)?;
+                let one = forward(g, &case.x, &of(&[(&w[i], bias)], RELU, false), isa)?.0;
                 assert_eq!(both[i].to_vec::<f32>()?, one[0].to_vec::<f32>()?, "{isa:?}");
             }
-            let joined = forward(g, &case.x, &[(&w[0], None), (&w[1], Some(bias))], RELU, true, isa)?;
+            let joined = forward(g, &case.x, &of(&[(&w[0], None), (&w[1], Some(bias))], RELU, true), isa)?.0;
             assert_eq!(joined[0].to_vec::<f32>()?, Tensor::concatenate(&both, 0)?.to_vec::<f32>()?, "{isa:?}");
             let dws = weight_grad::<f32>(g, &case.x, &[&case.dy, &both[0], &both[1]], isa)?;
             for (dw, dy) in dws.iter().zip([&case.dy, &both[0], &both[1]]) {

@@ -20,11 +20,17 @@ impl Tiles {
         Tiles { rows, columns, count: batch * rows * columns }
     }
 
+    /// Image, tile row and tile column of a tile.
+    #[inline(always)]
+    pub(super) fn place(self, tile: usize) -> [usize; 3] {
+        let row = tile / self.columns;
+        [row / self.rows, row % self.rows, tile % self.columns]
+    }
+
     /// Image, tile row and tile column of each tile of a range.
     #[inline(always)]
     pub(super) fn places(self, tiles: Range<usize>) -> impl Iterator<Item = [usize; 3]> {
-        let (mut column, row) = (tiles.start % self.columns, tiles.start / self.columns);
-        let (mut row, mut image) = (row % self.rows, row / self.rows);
+        let [mut image, mut row, mut column] = self.place(tiles.start);
         tiles.map(move |_| {
             let place = [image, row, column];
             column += 1;
