@@ -27,7 +27,7 @@ fn convolutions() {
     }
     let inputs = [normal(&[2, 3, 5, 4], 1), normal(&[4, 3, 3, 3], 2), normal(&[4], 3)];
     for activation in [Activation::Relu, Activation::LeakyRelu(0.2)] {
-        let op = Conv2d { params: plain, activation };
+        let op = Conv2d { params: plain, activation, measures: false };
         check(&inputs, |tape, x| tape.conv2d_with(op, &x[0], &x[1], Some(&x[2])));
     }
 }
@@ -37,7 +37,7 @@ fn convolutions_with_a_residual() {
     let params = Conv2dParams { padding: [1, 1], ..Conv2dParams::default() };
     let inputs = [normal(&[2, 3, 5, 4], 1), normal(&[4, 3, 3, 3], 2), normal(&[2, 4, 5, 4], 3), normal(&[4], 4)];
     for activation in [Activation::None, Activation::Relu, Activation::LeakyRelu(0.2)] {
-        let op = Conv2d { params, activation };
+        let op = Conv2d { params, activation, measures: false };
         check(&inputs[..3], |tape, x| tape.conv2d_add(op, &x[0], &x[1], None, &x[2]));
         check(&inputs, |tape, x| tape.conv2d_add(op, &x[0], &x[1], Some(&x[3]), &x[2]));
     }

@@ -52,7 +52,7 @@ fn projections_pass_the_gradient_check() {
                 let mut inputs = vec![x.clone()];
                 inputs.extend(sees.iter().zip(10..).map(|(sees, i)| normal(&weights_of(&shape, *sees), i)));
                 inputs.extend((0..sees.len() as u64).filter(|_| bias).map(|i| normal(&shape[..1], 20 + i)));
-                let op = Projections { map, sees: sees.to_vec(), bias, again: false };
+                let op = Projections { map, sees: sees.to_vec(), bias, again: false, measures: false };
                 check(&inputs, |tape, x| tape.apply(op.clone(), &x.iter().collect::<Vec<_>>()));
             }
         }
@@ -127,7 +127,7 @@ fn projections_are_what_elementary_ops_give() {
                 let (x, w): (Var, Vec<Var>) =
                     (tape.leaf(x.clone()), weights.iter().map(|w| tape.leaf(w.clone())).collect());
                 let y = if fused {
-                    let op = Projections { map, sees: sees.to_vec(), bias: false, again: false };
+                    let op = Projections { map, sees: sees.to_vec(), bias: false, again: false, measures: false };
                     tape.projections(op, &x, &w.iter().collect::<Vec<_>>(), &[]).unwrap()
                 } else {
                     let parts: Vec<Var> = sees
@@ -162,7 +162,13 @@ fn what_is_kept_changes_no_gradient() {
         for layer in 0..2 {
             let w: Vec<Var> = (0..3).map(|i| leaf(&mut tape, &[4, 4, 3, 3], 10 + 3 * layer + i)).collect();
             let p: Vec<Var> = (0..8).map(|i| leaf(&mut tape, &[4], 20 + 8 * layer + i)).collect();
-            let op = Projections { map, sees: vec![Sees::Input, Sees::Input, Sees::Square], bias: false, again };
+            let op = Projections {
+                map,
+                sees: vec![Sees::Input, Sees::Input, Sees::Square],
+                bias: false,
+                again,
+                measures: again,
+            };
             let z = tape.projections(op, &y, &w.iter().collect::<Vec<_>>(), &[]).unwrap();
             y = if is_normalised {
                 let op = NormalisedCombine { rule: Rule::ProductAndSum, eps: 1e-3, keys: vec![0, 1, 2], keep };
@@ -231,7 +237,13 @@ fn a_stack_agrees_with_single_convolutions() {
 fn maps_that_do_not_fit_are_errors() {
     let x = || Var::constant(normal(&[2, 4], 1));
     let w = |shape: &[usize]| Var::constant(normal(shape, 2));
-    let op = |sees: &[Sees], bias| Projections { map: LinearMap::Dense, sees: sees.to_vec(), bias, again: false };
+    let op = |sees: &[Sees], bias| Projections {
+        map: LinearMap::Dense,
+        sees: sees.to_vec(),
+        bias,
+        again: false,
+        measures: false,
+    };
     let mut tape = Tape::new();
     assert!(tape.projections(op(&[], false), &x(), &[], &[]).is_err());
     assert!(tape.projections(op(&[Sees::Input], true), &x(), &[&w(&[3, 4])], &[]).is_err());

@@ -56,7 +56,7 @@ fn passes(criterion: &mut Criterion) {
     let z = values(&[3 * 128, 16, 32, 32]);
     let (gamma, beta) = (values(&[3, 16]), values(&[3, 16]));
     let rule = Rule::ProductAndSum;
-    let arguments = Normalised { rule, z: &z, gamma: &gamma, beta: &beta, eps: 1e-5 };
+    let arguments = Normalised { rule, z: &z, gamma: &gamma, beta: &beta, eps: 1e-5, moments: None };
     group.bench_function("combine_normalised", |b| b.iter(|| combine_normalised(black_box(arguments))));
     let out = combine_normalised(arguments).expect("shapes that fit");
     let (mean, inv_std) = (&out.mean, &out.inv_std);

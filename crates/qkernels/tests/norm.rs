@@ -132,20 +132,32 @@ fn statistics_of_a_convolution() {
             let plainly = conv2d(&x, &weights[0], Some(&bias), &params, Activation::None).unwrap();
             assert_eq!(bits(&y.to_dtype(DType::F32).unwrap()), bits(&plainly.to_dtype(DType::F32).unwrap()));
             // Other algorithms round to bf16 behind their kernel.
-            assert_eq!(moments.is_some(), dtype == DType::F32 || params == plain && channels > 3, "{channels} {dtype:?}");
+            assert_eq!(
+                moments.is_some(),
+                dtype == DType::F32 || params == plain && channels > 3,
+                "{channels} {dtype:?}"
+            );
             check_moments(&y, moments.as_ref());
             let stack: Vec<_> = weights.iter().map(|w| Projection { w, bias: Some(&bias) }).collect();
             let (joined, all) = conv2d_stacked_measured(&x, &stack, &params, Activation::None).unwrap();
             let Some(all) = all else { continue };
             let one = [3, 4].map(|salt| values(&[3, filters], salt, 1.0));
             let wide = joined.to_dtype(DType::F32).unwrap();
-            let arguments =
-                Normalised { rule: Rule::ProductAndSum, z: &wide, gamma: &one[0], beta: &one[1], eps: 1e-5, moments: None };
+            let arguments = Normalised {
+                rule: Rule::ProductAndSum,
+                z: &wide,
+                gamma: &one[0],
+                beta: &one[1],
+                eps: 1e-5,
+                moments: None,
+            };
             let expected = combine_normalised(arguments).unwrap();
             let found = combine_normalised(Normalised { moments: Some(&all), ..arguments }).unwrap();
             assert_close(&found.mean, &expected.mean, 1e-6, 1e-5);
             assert_close(&found.var, &expected.var, 1e-5, 0.0);
-            assert!(combine_normalised(Normalised { moments: moments.as_ref(), ..arguments }).is_ok() == moments.is_none());
+            assert!(
+                combine_normalised(Normalised { moments: moments.as_ref(), ..arguments }).is_ok() == moments.is_none()
+            );
             assert_same_for_any_threads(|| {
                 let (z, moments) = conv2d_stacked_measured(&x, &stack, &params, Activation::None).unwrap();
                 let z = z.to_dtype(DType::F32).unwrap();

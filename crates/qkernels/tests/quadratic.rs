@@ -47,7 +47,8 @@ fn normalised_combinations() -> Result<()> {
         let by_channel = [rule.parts(), shape[1]];
         let (gamma, beta) = (values(&by_channel, 4, 1.0), values(&by_channel, 5, 1.0));
         let (z64, gamma64, beta64) = (f64s(&z), f64s(&gamma), f64s(&beta));
-        let exact = combine_normalised(Normalised { rule, z: &z64, gamma: &gamma64, beta: &beta64, eps: 1e-5, moments: None })?;
+        let exact =
+            combine_normalised(Normalised { rule, z: &z64, gamma: &gamma64, beta: &beta64, eps: 1e-5, moments: None })?;
         let expected = combine_normalised_grad(NormalisedGrad {
             rule,
             z: z64,
@@ -74,7 +75,8 @@ fn normalised_combinations() -> Result<()> {
         }
         for how in 0..ARRANGEMENTS {
             let (z, dy) = (arranged(&z, how), arranged(&dy, (how + 1) % 3));
-            let out = combine_normalised(Normalised { rule, z: &z, gamma: &gamma, beta: &beta, eps: 1e-5, moments: None })?;
+            let out =
+                combine_normalised(Normalised { rule, z: &z, gamma: &gamma, beta: &beta, eps: 1e-5, moments: None })?;
             assert_close(&out.mean, &exact.mean, 1e-5, 1e-6);
             assert_close(&out.var, &exact.var, 1e-5, 1e-6);
             assert_close(&out.y, &exact.y, 1e-4, 1e-5);
@@ -101,7 +103,8 @@ fn bits_do_not_depend_on_threads() {
     let (z, dy) = (joined(rule, &[40, 24, 12, 12], 1), values(&[40, 24, 12, 12], 2, 1.0));
     let (gamma, beta) = (values(&[3, 24], 4, 1.0), values(&[3, 24], 5, 1.0));
     assert_same_for_any_threads(|| {
-        let out = combine_normalised(Normalised { rule, z: &z, gamma: &gamma, beta: &beta, eps: 1e-5, moments: None }).unwrap();
+        let out = combine_normalised(Normalised { rule, z: &z, gamma: &gamma, beta: &beta, eps: 1e-5, moments: None })
+            .unwrap();
         let (mean, inv_std) = (&out.mean, &out.inv_std);
         let (z, is_normalised) = (z.clone(), false);
         let arguments = NormalisedGrad { rule, z, dy: &dy, gamma: &gamma, beta: &beta, mean, inv_std, is_normalised };
@@ -120,8 +123,13 @@ fn what_does_not_fit_is_an_error() -> Result<()> {
     assert!(combine(rule, &Tensor::scalar(1.0f32), None, Activation::None).is_err());
     assert!(combine_grad(rule, z.clone(), &z).is_err());
     let narrow = values(&[2, 2], 2, 1.0);
-    assert!(combine_normalised(Normalised { rule, z: &z, gamma: &gamma, beta: &narrow, eps: 1e-5, moments: None }).is_err());
+    assert!(
+        combine_normalised(Normalised { rule, z: &z, gamma: &gamma, beta: &narrow, eps: 1e-5, moments: None }).is_err()
+    );
     let none = Tensor::zeros([0, 3, 2, 2], qtensor::DType::F32)?;
-    assert!(combine_normalised(Normalised { rule, z: &none, gamma: &gamma, beta: &gamma, eps: 1e-5, moments: None }).is_err());
+    assert!(
+        combine_normalised(Normalised { rule, z: &none, gamma: &gamma, beta: &gamma, eps: 1e-5, moments: None })
+            .is_err()
+    );
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The exponential moving average of a model's weights, which evaluates better than the last weights do.
 
 use crate::nn::Parameters;
+use qkernels::update::Updates;
 use qtensor::{Error, Result};
 
 /// A second set of all parameters and buffers that follows the trained one slowly.
@@ -37,9 +38,11 @@ impl Ema {
         }
         self.updates += 1;
         let weight = 1.0 - self.current_decay();
-        for (i, parameter) in parameters.parameters().iter().enumerate() {
-            qkernels::update::lerp(self.average.parameter_mut(i), &parameter.value, weight)?;
+        let mut updates = Updates::new();
+        for (average, parameter) in self.average.values_mut().zip(parameters.parameters()) {
+            updates.lerp(average, &parameter.value, weight)?;
         }
+        updates.run();
         for (i, buffer) in parameters.buffers().iter().enumerate() {
             if buffer.value.dtype().is_float() {
                 qkernels::update::lerp(self.average.buffer_mut(i), &buffer.value, weight)?;

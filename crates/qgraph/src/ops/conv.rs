@@ -3,8 +3,8 @@
 use super::linear::bias_gradient;
 use super::unary::of_epilogue;
 use crate::{Context, Error, OnHalf, Op, Record, Result, Saved, Tape, Var, Vjp};
-use qkernels::elementwise::unary_grad_assign;
 use qkernels::conv::conv2d_measured;
+use qkernels::elementwise::unary_grad_assign;
 use qkernels::{Activation, Conv2dParams, conv2d, conv2d_add, conv2d_input_grad, conv2d_weight_grad};
 use qtensor::Tensor;
 

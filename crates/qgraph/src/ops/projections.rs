@@ -57,7 +57,13 @@ pub struct Projections {
 impl Projections {
     /// Maps of `x` itself, with filters of that size.
     pub fn conv2d(params: Conv2dParams, kernel: [usize; 2], count: usize, bias: bool) -> Self {
-        Projections { map: LinearMap::Conv2d { params, kernel }, sees: vec![Sees::Input; count], bias, again: false, measures: false }
+        Projections {
+            map: LinearMap::Conv2d { params, kernel },
+            sees: vec![Sees::Input; count],
+            bias,
+            again: false,
+            measures: false,
+        }
     }
 
     fn count(&self) -> usize {

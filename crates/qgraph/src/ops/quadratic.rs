@@ -178,6 +178,7 @@ impl Op for NormalisedCombine {
         let normalised = (self.keep == Keep::Normalised && context.records())
             .then(|| normalise(self.rule, z, [&out.mean, &out.inv_std]))
             .transpose()?;
+        context.measured(out.moments);
         context.tap(out.mean);
         context.tap(out.inv_std);
         normalised.into_iter().for_each(|normalised| context.tap(normalised));

@@ -1,11 +1,11 @@
 //! The driver of forward pass and input gradient: bands of output pixels by panels of filters.
 
+use super::Measured;
 use super::algorithm::{Blocks, even_piece};
 use super::plan::{AxisPhase, Plan};
 use super::stage::{Band, Images, Scratch, Steps, stage};
 use super::tile::{Finish, Place, Run, Strip, strip};
 use super::weights::{Packed, Weights};
-use super::Measured;
 use crate::Activation;
 use crate::isa::{self, Isa, Kernel};
 use crate::norm::Moments;

@@ -5,7 +5,8 @@
 
 use super::winograd::{self, Ending};
 use super::{
-    Algorithm, Conv2dParams, Direction, Forward, Geometry, Measured, forward_by, input_grad_by, pointwise, weight_grad_by,
+    Algorithm, Conv2dParams, Direction, Forward, Geometry, Measured, forward_by, input_grad_by, pointwise,
+    weight_grad_by,
 };
 use crate::cast::{from_bf16, to_bf16};
 use crate::isa::{self, Stored};

@@ -2,10 +2,10 @@
 
 use super::winograd::{self, Ending};
 use super::{Algorithm, Conv2dParams, Direction, Geometry, algorithm, bias_values, conv2d};
+use crate::Activation;
 use crate::cast::{from_bf16, to_bf16};
 use crate::elementwise::{add_assign, add_relu, unary_assign};
 use crate::isa::Stored;
-use crate::Activation;
 use qtensor::{DType, Error, Result, Tensor, bf16};
 
 /// `activation(conv(x, w) + bias + residual)`, channels-last; `bias` is `[O]`, `residual` has the shape of the result.

@@ -7,7 +7,8 @@ use super::algorithm::{Algorithm, Direction};
 use super::geometry::{check_float, check_same};
 use super::winograd::{Ending, Forward};
 use super::{
-    Conv2dParams, Geometry, Measured, algorithm, bias_values, conv2d, conv2d_input_grad, conv2d_weight_grad, run, winograd,
+    Conv2dParams, Geometry, Measured, algorithm, bias_values, conv2d, conv2d_input_grad, conv2d_weight_grad, run,
+    winograd,
 };
 use crate::elementwise::add_assign;
 use crate::norm::Moments;
@@ -140,7 +141,12 @@ impl Stack<'_> {
         let (g, isa) = (&self.geometry, isa::current());
         if x.dtype() == DType::BF16 {
             let ending = Ending { activation, ..Ending::<bf16>::default() };
-            return winograd::forward(g, x, &Forward { projections: &projections, ending, is_joined, is_measured }, isa);
+            return winograd::forward(
+                g,
+                x,
+                &Forward { projections: &projections, ending, is_joined, is_measured },
+                isa,
+            );
         }
         let ending = Ending { activation, ..Ending::<f32>::default() };
         winograd::forward(g, x, &Forward { projections: &projections, ending, is_joined, is_measured }, isa)

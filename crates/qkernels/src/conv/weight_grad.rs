@@ -155,6 +155,8 @@ impl Kernel for Task<'_> {
         let [n_step, _, h_step, w_step] = self.dy.strides;
         let filter = [Segment { offset: 0, length: filters, place: 0 }];
         let mut scratch = Scratch::new();
+        // Each pixel is read once: a copy would not pay.
+        let is_direct = grid.taps() == 1 && self.x.strides[1] == 1 && plan.rows.is_inside() && plan.columns.is_inside();
         for band in mine.clone() {
             let (n, h) = (band / row_bands * blocks.images, band % row_bands * blocks.rows);
             let images = n..(n + blocks.images).min(plan.batch);
@@ -167,9 +169,17 @@ impl Kernel for Task<'_> {
                 columns: plan.columns.span(plan.columns.output),
                 channels: start..start + depth,
             };
-            let (steps, size) = source.layout();
-            let staged = scratch.take(size);
-            stage(isa, self.x, &source, [&plan.rows, &plan.columns], staged);
+            let (from, steps) = if is_direct {
+                let [image, _, row, pixel] = self.x.strides;
+                let skip = n * image + source.first_row as usize * row + plan.columns.origin as usize * pixel + start;
+                // SAFETY: the band lies in the image: the only tap never leaves it.
+                (unsafe { self.x.start().add(skip) }, Steps { image, row, pixel })
+            } else {
+                let (steps, size) = source.layout();
+                let staged = scratch.take(size);
+                stage(isa, self.x, &source, [&plan.rows, &plan.columns], staged);
+                (staged.as_ptr(), steps)
+            };
             let segments = self.segments(steps, depth);
             let channel = block.group * grid.filters + block.filters.start;
             let dy = Side {
@@ -179,7 +189,7 @@ impl Kernel for Task<'_> {
                 segments: &filter,
             };
             let x = Side {
-                start: staged.as_ptr(),
+                start: from,
                 steps: Steps {
                     image: steps.image,
                     row: steps.row * plan.rows.source_step,
@@ -196,7 +206,7 @@ impl Kernel for Task<'_> {
                 width: if blocks.lanes_are_inputs { depth * grid.taps() } else { filters },
                 resume: band > mine.start,
             };
-            // SAFETY: the staged band covers all taps of its output pixels; the result belongs to this task.
+            // SAFETY: the band covers all taps of its output pixels; the result belongs to this task.
             unsafe { outer(isa, &work) };
         }
     }

@@ -90,18 +90,38 @@ pub(crate) fn sweep<S, T, const R: usize, const P: usize, const W: usize>(
     S: Sweep<R, P, W>,
     T: Stored,
 {
-    let Some(length) = writes.first().map(|w| w.len()).filter(|length| *length > 0) else { return };
+    sweep_then(sweep, reads, parameters, writes, |_| ());
+}
+
+/// Runs a pass and looks at each piece of the first of `writes`, as soon as it is written. A piece holds whole periods.
+pub(crate) fn sweep_then<S, T, X, const R: usize, const P: usize, const W: usize>(
+    sweep: S,
+    reads: [&[T]; R],
+    parameters: [&[f32]; P],
+    writes: [&mut [T]; W],
+    look: impl Fn(&mut [T]) -> X + Sync,
+) -> Vec<X>
+where
+    S: Sweep<R, P, W>,
+    T: Stored,
+    X: Send,
+{
+    let Some(length) = writes.first().map(|w| w.len()).filter(|length| *length > 0) else { return Vec::new() };
     let given = parameters.first().map_or(length, |p| p.len());
     if given == 0 {
-        return;
+        return Vec::new();
     }
     let repeats = if P == 0 { 1 } else { repeats(given).min(length.div_ceil(given)) };
     let repeated = parameters.map(|p| if repeats > 1 { p.repeat(repeats) } else { Vec::new() });
     let period = given * repeats;
     let parameters: [&[f32]; P] = std::array::from_fn(|i| if repeats > 1 { &repeated[i][..] } else { parameters[i] });
     let piece = if P == 0 { PIECE } else { period * PIECE.div_ceil(period) };
+    let run = |reads: [&[T]; R], mut writes: [&mut [T]; W]| {
+        dispatch(Piece { sweep, reads, parameters, period, writes: writes.each_mut().map(|w| &mut **w) });
+        writes.into_iter().next().map(&look)
+    };
     if length <= piece {
-        return dispatch(Piece { sweep, reads, parameters, period, writes });
+        return run(reads, writes).into_iter().collect();
     }
     let mut pieces: Vec<[&mut [T]; W]> = Vec::with_capacity(length.div_ceil(piece));
     let mut rest = writes;
@@ -113,13 +133,12 @@ pub(crate) fn sweep<S, T, const R: usize, const P: usize, const W: usize>(
         }
         pieces.push(taken);
     }
-    par::for_each_chunk(&mut pieces, 1, |i, parts| {
-        for writes in parts {
-            let range = i * piece..i * piece + writes[0].len();
-            let reads = reads.map(|r| &r[range.clone()]);
-            dispatch(Piece { sweep, reads, parameters, period, writes: writes.each_mut().map(|w| &mut **w) });
-        }
+    let seen = par::map_chunks(&mut pieces, 1, |i, parts| {
+        let [writes] = parts else { return None };
+        let range = i * piece..i * piece + writes[0].len();
+        run(reads.map(|r| &r[range.clone()]), writes.each_mut().map(|w| &mut **w))
     });
+    seen.into_iter().flatten().collect()
 }
 
 /// A pass over slices that are one thread's share of the work. All of `parameters` have one length, their period, which must fill vectors to be fast.

@@ -1,6 +1,6 @@
 //! Means and variances of values that were just written, taken by the thread that wrote them while its cache still holds them.
 
-use crate::isa::{Isa, Kernel, MOST_LANES, Stored};
+use crate::isa::{Isa, Kernel, MOST_LANES, Stored, dispatch};
 use crate::par::SharedOut;
 use qtensor::{Error, Result};
 use std::ops::Range;
@@ -78,6 +78,18 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
+    /// What some whole pixels of channels-last values tell.
+    pub(crate) fn of<T: Stored>(pixels: &mut [T], channels: usize) -> Piece {
+        let count = pixels.len() / channels.max(1);
+        dispatch(Region {
+            memory: SharedOut::new(pixels),
+            runs: std::slice::from_ref(&(0..count)),
+            pixel: channels,
+            channels: 0..if count == 0 { 0 } else { channels },
+            first: 0,
+        })
+    }
+
     fn by_channel(&self) -> impl Iterator<Item = (usize, &Piece, [f64; 2])> {
         self.values.iter().enumerate().map(move |(i, value)| (self.first + i, self, *value))
     }
@@ -112,7 +124,11 @@ impl<T: Stored> Kernel for Region<'_, T> {
             let lanes = I::LANES.min(self.channels.end - first);
             // SAFETY: the runs lie in the tensor, which this thread has just written there.
             let sums = unsafe {
-                if lanes == I::LANES { self.sums::<I, true>(isa, first, lanes) } else { self.sums::<I, false>(isa, first, lanes) }
+                if lanes == I::LANES {
+                    self.sums::<I, true>(isa, first, lanes)
+                } else {
+                    self.sums::<I, false>(isa, first, lanes)
+                }
             };
             let [mut near, mut first_order, mut second_order] = [[0.0; MOST_LANES]; 3];
             isa.store(&mut near, sums[0]);

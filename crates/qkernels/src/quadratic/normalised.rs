@@ -7,11 +7,12 @@ use super::plain::parts_mut;
 use super::rule::{Combine, Rule, with_rule};
 use super::{part_shape, place, rows};
 use crate::elementwise::operands::aligned;
-use crate::elementwise::sweep::{Sweep, sweep};
+use crate::elementwise::sweep::{Sweep, sweep, sweep_then};
 use crate::isa::Isa;
 use crate::naive::{self, norm::Extent};
-use crate::reduce::columns::{Columns, columns};
 use crate::norm::Moments;
+use crate::norm::moments::Piece;
+use crate::reduce::columns::{Columns, columns};
 use crate::{Activation, norm};
 use qtensor::{DType, Error, Result, Tensor};
 
@@ -43,6 +44,8 @@ pub struct NormalisedOutput {
     pub var: Tensor,
     /// `1 / √(var + eps)`, `[parts, C]`
     pub inv_std: Tensor,
+    /// Statistics of `y`, for a batch normalisation that follows; not of f64
+    pub moments: Option<Moments>,
 }
 
 /// Arguments of [`combine_normalised_grad`].
@@ -170,8 +173,8 @@ pub fn combine_normalised(arguments: Normalised) -> Result<NormalisedOutput> {
     let by_channel = [rule.parts(), extent.channels];
     let [mean, var, inv_std] = [mean, var, inv_std].map(|v| naive::tensor(by_channel, v, z.dtype()));
     let (mean, var, inv_std) = (mean?, var?, inv_std?);
-    let y = combine_normalised_again(rule, z, [gamma, beta], [&mean, &inv_std])?;
-    Ok(NormalisedOutput { y, mean, var, inv_std })
+    let (y, moments) = combined(rule, z, [gamma, beta], [&mean, &inv_std])?;
+    Ok(NormalisedOutput { y, mean, var, inv_std, moments })
 }
 
 /// The result of [`combine_normalised`] from given statistics: once more the same bits from those that it returned.
@@ -184,6 +187,15 @@ pub fn combine_normalised_again(
     [gamma, beta]: [&Tensor; 2],
     [mean, inv_std]: [&Tensor; 2],
 ) -> Result<Tensor> {
+    Ok(combined(rule, z, [gamma, beta], [mean, inv_std])?.0)
+}
+
+fn combined(
+    rule: Rule,
+    z: &Tensor,
+    [gamma, beta]: [&Tensor; 2],
+    [mean, inv_std]: [&Tensor; 2],
+) -> Result<(Tensor, Option<Moments>)> {
     const OP: &str = "combine_normalised";
     let shape = part_shape(OP, z, rule)?;
     let by = ByChannel::new(OP, z, rule, [gamma, beta, mean, inv_std])?;
@@ -193,16 +205,18 @@ pub fn combine_normalised_again(
         let mut y = z.slice(0, 0..shape[0])?.empty_like();
         let (values, length) = (z.memory::<f32>()?, y.numel());
         let (scale, shift) = (by.single(&scale), by.single(&shift));
-        with_rule!(rule, |combine, PARTS| {
+        let channels = by.channels;
+        let pieces = with_rule!(rule, |combine, PARTS| {
             let parts: [&[f32]; PARTS] = std::array::from_fn(|i| &values[i * length..(i + 1) * length]);
             let affine: [&[f32]; 2 * PARTS] = in_turn([&scale, &shift]);
-            sweep(Apply(combine), parts, affine, [y.memory_mut::<f32>()?]);
+            sweep_then(Apply(combine), parts, affine, [y.memory_mut::<f32>()?], |part| Piece::of(part, channels))
         });
-        return Ok(y);
+        let moments = Moments::of_pieces(channels, &pieces);
+        return Ok((y, Some(moments)));
     }
     let n = normalised(&naive::values(OP, z)?, &by, [&scale, &shift], extent(OP, z)?);
     let y = (0..shape.numel()).map(|i| rule.value(place(&n, by.parts, i))).collect();
-    naive::tensor(shape, y, z.dtype())
+    Ok((naive::tensor(shape, y, z.dtype())?, None))
 }
 
 /// Gradients of [`combine_normalised`], through the statistics of the batch.

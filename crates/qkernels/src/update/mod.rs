@@ -1,11 +1,11 @@
-//! Optimizer updates, each one pass over a parameter and its state. All formulas are those of PyTorch 2.
+//! Optimizer updates: [`Updates`] of all parameters in one pass over them and their state. All formulas are those of PyTorch 2.
 
+mod batch;
 mod rules;
 
-use crate::elementwise::operands::{aligned, dense, same};
-use crate::elementwise::sweep::sweep;
-use qtensor::{DType, Element, Error, Result, Tensor};
-use rules::{Adadelta, Adam, Doubles, Lerp, Momentum, Plain, Rule, Vectorised};
+pub use batch::Updates;
+use qtensor::{Error, Result, Tensor};
+use rules::{Adadelta, Adam, Lerp, Momentum, Plain};
 
 /// Arguments of [`sgd_step`].
 #[derive(Debug)]
@@ -76,102 +76,106 @@ pub struct AdadeltaStep<'a> {
     pub weight_decay: f64,
 }
 
-/// Stochastic gradient descent: `g += decay · p; v = momentum · v + (1 - dampening) · g; p -= lr · (nesterov ? g + momentum · v : v)`,
-/// and `p -= lr · g` without a velocity.
+impl<'a> Updates<'a> {
+    /// Stochastic gradient descent: `g += decay · p; v = momentum · v + (1 - dampening) · g; p -= lr · (nesterov ? g + momentum · v : v)`,
+    /// and `p -= lr · g` without a velocity.
+    ///
+    /// # Errors
+    /// Shapes or types differ, or a type other than f32 and f64.
+    pub fn sgd(&mut self, step: SgdStep<'a>) -> Result<()> {
+        const OP: &str = "sgd_step";
+        let SgdStep { parameter, gradient, velocity, first, lr, momentum, dampening, nesterov, weight_decay } = step;
+        let Some(velocity) = velocity else {
+            return self.add(OP, gradient, [parameter], Plain { lr, weight_decay });
+        };
+        let (keep, take) = if first { (0.0, 1.0) } else { (momentum, 1.0 - dampening) };
+        if first {
+            // What it holds is not to be read: 0 times NaN would be NaN.
+            *velocity = velocity.zeros_like();
+        }
+        let state = [parameter, velocity];
+        if nesterov {
+            self.add(OP, gradient, state, Momentum::<true> { lr, momentum, keep, take, weight_decay })
+        } else {
+            self.add(OP, gradient, state, Momentum::<false> { lr, momentum, keep, take, weight_decay })
+        }
+    }
+
+    /// Adam (Kingma and Ba, 2015, arXiv:1412.6980) and AdamW.
+    ///
+    /// # Errors
+    /// Step 0, shapes or types that differ, or a type other than f32 and f64.
+    pub fn adam(&mut self, step: AdamStep<'a>) -> Result<()> {
+        const OP: &str = "adam_step";
+        let AdamStep { parameter, gradient, mean, square, step, lr, betas, eps, weight_decay, decoupled } = step;
+        if step == 0 {
+            return Err(Error::argument(OP, "steps are counted from 1"));
+        }
+        let correction = betas.map(|b| 1.0 - b.powf(step as f64));
+        let rule = Adam {
+            betas,
+            size: lr / correction[0],
+            root: correction[1].sqrt(),
+            eps,
+            coupled: if decoupled { 0.0 } else { weight_decay },
+            shrink: if decoupled { 1.0 - lr * weight_decay } else { 1.0 },
+        };
+        self.add(OP, gradient, [parameter, mean, square], rule)
+    }
+
+    /// Adadelta (Zeiler, 2012, arXiv:1212.5701).
+    ///
+    /// # Errors
+    /// Shapes or types differ, or a type other than f32 and f64.
+    pub fn adadelta(&mut self, step: AdadeltaStep<'a>) -> Result<()> {
+        let AdadeltaStep { parameter, gradient, square, update, lr, rho, eps, weight_decay } = step;
+        self.add("adadelta_step", gradient, [parameter, square, update], Adadelta { lr, rho, eps, weight_decay })
+    }
+
+    /// `a += weight · (b - a)`: the exponential moving average of weights, with `weight = 1 - decay`.
+    ///
+    /// # Errors
+    /// Shapes or types differ, or a type other than f32 and f64.
+    pub fn lerp(&mut self, a: &'a mut Tensor, b: &Tensor, weight: f64) -> Result<()> {
+        self.add("lerp", b, [a], Lerp { weight })
+    }
+}
+
+/// [`Updates::sgd`] of one parameter.
 ///
 /// # Errors
-/// Shapes or types differ, or a type other than f32 and f64.
+/// As there.
 pub fn sgd_step(step: SgdStep) -> Result<()> {
-    const OP: &str = "sgd_step";
-    let SgdStep { parameter, gradient, velocity, first, lr, momentum, dampening, nesterov, weight_decay } = step;
-    let Some(velocity) = velocity else {
-        return run(OP, [gradient], [parameter], Plain { lr, weight_decay });
-    };
-    let (keep, take) = if first { (0.0, 1.0) } else { (momentum, 1.0 - dampening) };
-    if first {
-        // What it holds is not to be read: 0 times NaN would be NaN.
-        *velocity = velocity.zeros_like();
-    }
-    if nesterov {
-        run(OP, [gradient], [parameter, velocity], Momentum::<true> { lr, momentum, keep, take, weight_decay })
-    } else {
-        run(OP, [gradient], [parameter, velocity], Momentum::<false> { lr, momentum, keep, take, weight_decay })
-    }
+    at_once(|updates| updates.sgd(step))
 }
 
-/// Adam (Kingma and Ba, 2015, arXiv:1412.6980) and AdamW.
+/// [`Updates::adam`] of one parameter.
 ///
 /// # Errors
-/// Step 0, shapes or types that differ, or a type other than f32 and f64.
+/// As there.
 pub fn adam_step(step: AdamStep) -> Result<()> {
-    const OP: &str = "adam_step";
-    let AdamStep { parameter, gradient, mean, square, step, lr, betas, eps, weight_decay, decoupled } = step;
-    if step == 0 {
-        return Err(Error::argument(OP, "steps are counted from 1"));
-    }
-    let correction = betas.map(|b| 1.0 - b.powf(step as f64));
-    let rule = Adam {
-        betas,
-        size: lr / correction[0],
-        root: correction[1].sqrt(),
-        eps,
-        coupled: if decoupled { 0.0 } else { weight_decay },
-        shrink: if decoupled { 1.0 - lr * weight_decay } else { 1.0 },
-    };
-    run(OP, [gradient], [parameter, mean, square], rule)
+    at_once(|updates| updates.adam(step))
 }
 
-/// Adadelta (Zeiler, 2012, arXiv:1212.5701).
+/// [`Updates::adadelta`] of one parameter.
 ///
 /// # Errors
-/// Shapes or types differ, or a type other than f32 and f64.
+/// As there.
 pub fn adadelta_step(step: AdadeltaStep) -> Result<()> {
-    let AdadeltaStep { parameter, gradient, square, update, lr, rho, eps, weight_decay } = step;
-    run("adadelta_step", [gradient], [parameter, square, update], Adadelta { lr, rho, eps, weight_decay })
+    at_once(|updates| updates.adadelta(step))
 }
 
-/// `a += weight · (b - a)`: the exponential moving average of weights, with `weight = 1 - decay`.
+/// [`Updates::lerp`] of one tensor.
 ///
 /// # Errors
-/// Shapes or types differ, or a type other than f32 and f64.
+/// As there.
 pub fn lerp(a: &mut Tensor, b: &Tensor, weight: f64) -> Result<()> {
-    run("lerp", [b], [a], Lerp { weight })
+    at_once(|updates| updates.lerp(a, b, weight))
 }
 
-fn run<R: Rule<W>, const W: usize>(
-    op: &'static str,
-    [gradient]: [&Tensor; 1],
-    mut state: [&mut Tensor; W],
-    rule: R,
-) -> Result<()> {
-    for t in &state {
-        same(op, gradient, t)?;
-    }
-    let first = dense(state[0]);
-    for t in &mut state {
-        **t = aligned(t, &first)?;
-    }
-    let gradient = aligned(gradient, &first)?;
-    drop(first);
-    if gradient.dtype() == DType::F32 {
-        let writes: [&mut [f32]; W] = memories(state)?;
-        sweep(Vectorised(rule), [gradient.memory()?], [], writes);
-        return Ok(());
-    }
-    let mut writes: [&mut [f64]; W] = memories(state)?;
-    for (i, g) in gradient.memory::<f64>()?.iter().enumerate() {
-        let mut values = [0.0; W];
-        values.iter_mut().zip(&writes).for_each(|(v, w)| *v = w[i]);
-        rule.apply(Doubles, *g, &mut values);
-        writes.iter_mut().zip(values).for_each(|(w, v)| w[i] = v);
-    }
+fn at_once<'a>(add: impl FnOnce(&mut Updates<'a>) -> Result<()>) -> Result<()> {
+    let mut updates = Updates::new();
+    add(&mut updates)?;
+    updates.run();
     Ok(())
-}
-
-fn memories<T: Element, const W: usize>(state: [&mut Tensor; W]) -> Result<[&mut [T]; W]> {
-    let mut slices = std::array::from_fn(|_| <&mut [T]>::default());
-    for (slice, t) in slices.iter_mut().zip(state) {
-        *slice = t.memory_mut()?;
-    }
-    Ok(slices)
 }

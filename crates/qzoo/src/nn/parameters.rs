@@ -80,6 +80,11 @@ impl Parameters {
         &mut self.parameters[index].value
     }
 
+    /// The values of all parameters, by position, for updates in place. Their shapes and element types must stay.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        self.parameters.iter_mut().map(|parameter| &mut parameter.value)
+    }
+
     /// The value of a buffer, for an update in place. Its shape and element type must stay.
     pub fn buffer_mut(&mut self, index: usize) -> &mut Tensor {
         &mut self.buffers[index].value

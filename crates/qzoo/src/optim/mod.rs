@@ -10,6 +10,7 @@ pub use clip::{clip_by_norm, global_norm};
 
 use crate::experiment::{Optim, Rule};
 use crate::nn::{Parameter, Parameters};
+use qkernels::update::Updates;
 use qtensor::{DType, Error, Result, Tensor};
 use rules::Update;
 
@@ -67,15 +68,21 @@ impl Optimizer {
             ));
         }
         let slots = slots(&self.rule).len();
-        for (index, gradient) in gradients.into_iter().enumerate() {
+        let same_type = |(parameter, gradient): (&Parameter, Option<Tensor>)| {
+            gradient.map(|gradient| like(&parameter.value, gradient)).transpose()
+        };
+        let gradients = parameters.parameters().iter().zip(gradients).map(same_type).collect::<Result<Vec<_>>>()?;
+        let all = parameters.values_mut().zip(&gradients).zip(&mut self.state).zip(&self.settings);
+        let mut updates = Updates::new();
+        for (((parameter, gradient), state), settings) in all {
             let Some(gradient) = gradient else { continue };
-            let parameter = parameters.parameter_mut(index);
-            let gradient = like(parameter, gradient)?;
-            let Settings { lr, weight_decay } = self.settings[index];
-            let state = self.state[index]
+            let lr = settings.lr * factor;
+            let weight_decay = settings.weight_decay;
+            let state = state
                 .get_or_insert_with(|| State { steps: 0, slots: (0..slots).map(|_| parameter.zeros_like()).collect() });
-            rules::apply(&self.rule, Update { parameter, gradient: &gradient, state, lr: lr * factor, weight_decay })?;
+            rules::add(&mut updates, &self.rule, Update { parameter, gradient, state, lr, weight_decay })?;
         }
+        updates.run();
         Ok(())
     }
 

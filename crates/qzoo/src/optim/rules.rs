@@ -1,8 +1,8 @@
-//! One parameter's update by the rule of the experiment.
+//! One parameter's update by the rule of the experiment, as a part of the pass over all parameters.
 
 use super::State;
 use crate::experiment::{Adam, AdamW, Rule};
-use qkernels::update::{AdadeltaStep, AdamStep, SgdStep, adadelta_step, adam_step, sgd_step};
+use qkernels::update::{AdadeltaStep, AdamStep, SgdStep, Updates};
 use qtensor::{Error, Result, Tensor};
 
 /// One parameter's update.
@@ -14,13 +14,13 @@ pub(super) struct Update<'a> {
     pub(super) weight_decay: f64,
 }
 
-/// Counts the step and applies it.
-pub(super) fn apply(rule: &Rule, update: Update<'_>) -> Result<()> {
+/// Counts the step and adds it to those of all parameters.
+pub(super) fn add<'a>(updates: &mut Updates<'a>, rule: &Rule, update: Update<'a>) -> Result<()> {
     let Update { parameter, gradient, state, lr, weight_decay } = update;
     state.steps += 1;
     let (step, slots) = (state.steps, state.slots.as_mut_slice());
     match rule {
-        Rule::Sgd(sgd) => sgd_step(SgdStep {
+        Rule::Sgd(sgd) => updates.sgd(SgdStep {
             parameter,
             gradient,
             velocity: slots.first_mut(),
@@ -34,12 +34,12 @@ pub(super) fn apply(rule: &Rule, update: Update<'_>) -> Result<()> {
         Rule::Adam(Adam { betas, eps }) | Rule::AdamW(AdamW { betas, eps }) => {
             let [mean, square] = pair(slots)?;
             let (betas, eps, decoupled) = (*betas, *eps, matches!(rule, Rule::AdamW(_)));
-            adam_step(AdamStep { parameter, gradient, mean, square, step, lr, betas, eps, weight_decay, decoupled })
+            updates.adam(AdamStep { parameter, gradient, mean, square, step, lr, betas, eps, weight_decay, decoupled })
         }
         Rule::Adadelta(rule) => {
             let [square, update] = pair(slots)?;
             let (rho, eps) = (rule.rho, rule.eps);
-            adadelta_step(AdadeltaStep { parameter, gradient, square, update, lr, rho, eps, weight_decay })
+            updates.adadelta(AdadeltaStep { parameter, gradient, square, update, lr, rho, eps, weight_decay })
         }
     }
 }

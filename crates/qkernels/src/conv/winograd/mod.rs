@@ -15,8 +15,8 @@ mod tiling;
 mod transform;
 mod weight_grad;
 
-use super::{Geometry, Measured};
 use super::stage::Images;
+use super::{Geometry, Measured};
 use crate::isa::{self, IsaId, Stored};
 use crate::norm::Moments;
 use crate::par::SharedOut;
