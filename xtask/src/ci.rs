@@ -1,6 +1,6 @@
 //! All checks, cheapest first. The first failure ends the run.
 
-use crate::{house, readme, shell};
+use crate::{house, shell};
 use std::time::Instant;
 
 type Stage = (&'static str, fn() -> Result<(), String>);
@@ -14,8 +14,6 @@ const STAGES: &[Stage] = &[
     }),
     ("tests", || test(&[])),
     ("documentation", || shell::run_cargo("doc --workspace --no-deps --locked", &[("RUSTDOCFLAGS", "-D warnings")])),
-    ("experiments", experiments),
-    ("commands of the README", readme::check),
 ];
 
 /// Runs every stage.
@@ -85,17 +83,4 @@ fn instruction_sets() -> Vec<&'static str> {
     }
     names.push("portable");
     names
-}
-
-/// Every experiment file is read, and its model built.
-fn experiments() -> Result<(), String> {
-    let folder = shell::root().join("experiments");
-    let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let mut files: Vec<_> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
-    files.sort();
-    for file in files.iter().filter(|file| file.extension().is_some_and(|e| e == "toml")) {
-        let line = format!("run --release --locked --package quartz --bin quartz -- train {} --check", file.display());
-        shell::run_cargo(&line, &[])?;
-    }
-    Ok(())
 }

@@ -6,13 +6,12 @@
 
 mod ci;
 mod house;
-mod readme;
 mod shell;
 
 use std::process::ExitCode;
 
 const CHORES: &str = "Chores of the checkout (everything else is passed to `quartz`):
-  ci        formatting, lints, crate edges, tests on every instruction set, docs, experiments, README
+  ci        formatting, lints, crate edges, tests on every instruction set, docs
   test      all tests: the workspace once, the kernels once for each instruction set of this CPU
   golden    write the reference files anew with PyTorch (needs `pip install torch==2.9.1 numpy safetensors`)";
 
