@@ -3,7 +3,7 @@
 //! The source is read where it is: taps in the padding are skipped, so no padded copy is made.
 
 use super::algorithm::DepthwiseBlocks;
-use super::depthwise_row::{Group, Row, Walk, WholeRow, shares_loads};
+use super::depthwise_row::{Group, Row, Walk, shares_loads};
 use super::plan::{Axis, AxisPhase, Plan, Tap};
 use crate::Activation;
 use crate::isa::{self, Isa, Kernel};
@@ -165,27 +165,17 @@ impl Kernel for Task<'_> {
                         .wrapping_add(image * n_step + self.channels.start)
                         .wrapping_offset(next * h_step as isize);
                     let down = plan.rows.step * plan.columns.output * plan.groups;
-                    for c in (0..depth).step_by(I::LANES) {
-                        let work = Row {
-                            ahead: [
-                                ahead.wrapping_add(c),
-                                ahead.wrapping_add(c).wrapping_sub(h_step),
-                                // SAFETY: only an address.
-                                unsafe { self.out.at(0) }.cast_const().wrapping_add(to + c + down),
-                            ],
-                            walk: &walk,
-                            groups: &groups,
-                            channel: c,
-                            lanes: I::LANES.min(depth - c),
-                            weight_step: depth,
-                            // SAFETY: this pixel and channel exist.
-                            output: unsafe { self.out.at(to + c) },
-                            bias: self.work.bias.map_or(std::ptr::null(), |b| b[self.channels.start + c..].as_ptr()),
-                            activation: self.work.activation,
-                        };
-                        // The groups' rows exist, the columns are checked or inside, the outputs belong to this task.
-                        isa.outline(WholeRow(&work));
-                    }
+                    // SAFETY: this pixel and channel exist.
+                    let output = unsafe { self.out.at(to) };
+                    isa.outline(Row {
+                        walk: &walk,
+                        groups: &groups,
+                        channels: depth,
+                        output,
+                        bias: self.work.bias.map_or(std::ptr::null(), |b| b[self.channels.start..].as_ptr()),
+                        activation: self.work.activation,
+                        ahead: [ahead, ahead.wrapping_sub(h_step), output.cast_const().wrapping_add(down)],
+                    });
                 }
             }
         }

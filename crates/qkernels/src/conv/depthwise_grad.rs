@@ -67,16 +67,16 @@ impl Kernel for Task<'_> {
         let walk = walk(&plan.columns, columns, &groups, [self.x.1[3], self.dy.1[3]]);
         for band in self.bands.clone() {
             let (n, h) = (band / row_bands * self.blocks.images, band % row_bands * self.blocks.rows);
-            let pixels = Pixels {
-                images: n..(n + self.blocks.images).min(plan.batch),
-                rows: h..(h + self.blocks.rows).min(plan.rows.output),
-            };
-            for n in pixels.images {
-                for h in pixels.rows.clone() {
-                    for c in (0..depth).step_by(I::LANES) {
-                        for group in &groups {
-                            let taps = Taps { walk: &walk, group, channel: c, lanes: I::LANES.min(depth - c) };
-                            isa.outline(Groups { task: &self, taps, at: [n, h], result: &mut result });
+            let pixels = self.pixels(h..(h + self.blocks.rows).min(plan.rows.output));
+            for image in n..(n + self.blocks.images).min(plan.batch) {
+                for group in &groups {
+                    for pixels in &pixels {
+                        let whole = depth / I::LANES * I::LANES;
+                        let taps = Taps { walk: &walk, group, image, channels: 0..whole };
+                        isa.outline(Groups { task: &self, taps, pixels, result: &mut result });
+                        if whole < depth {
+                            let taps = Taps { walk: &walk, group, image, channels: whole..depth };
+                            isa.outline(Groups { task: &self, taps, pixels, result: &mut result });
                         }
                     }
                 }
@@ -86,27 +86,30 @@ impl Kernel for Task<'_> {
     }
 }
 
-/// Some images and some rows of output gradients.
+/// Some rows of output gradients, for which the same kernel rows meet the source.
+#[derive(Clone)]
 struct Pixels {
-    images: Range<usize>,
     rows: Range<usize>,
+    /// Neighbours among the kernel rows, at most [`TOGETHER`].
+    kernel: Range<usize>,
 }
 
-/// Neighbouring taps of all kernel rows and a vector of channels.
+/// Kernel rows that read the gradients together: three have sums enough to hide the latency of an addition.
+const TOGETHER: usize = 3;
+
+/// Neighbouring taps of a kernel row, an image, and channels of the task: whole vectors, or less than one.
 struct Taps<'a> {
     walk: &'a Walk,
     group: &'a Neighbours,
-    /// The first channel within the task.
-    channel: usize,
-    lanes: usize,
+    image: usize,
+    channels: Range<usize>,
 }
 
-/// One row of output gradients and one group of taps, which must be one of the task's plan.
+/// Some rows of an image's output gradients and one group of taps, which must be one of the task's plan.
 struct Groups<'a> {
     task: &'a Task<'a>,
     taps: Taps<'a>,
-    /// Image and row of the gradients.
-    at: [usize; 2],
+    pixels: &'a Pixels,
     result: &'a mut [f32],
 }
 
@@ -116,13 +119,13 @@ impl Kernel for Groups<'_> {
     /// Adds the products.
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Groups { task, taps, at, result } = self;
+        let Groups { task, taps, pixels, result } = self;
         macro_rules! case {
             ($kw:literal, $s:literal) => {
-                if taps.lanes == I::LANES {
-                    task.add_taps::<I, $kw, $s, false>(isa, &taps, at, result)
+                if taps.channels.len() % I::LANES == 0 {
+                    task.add_taps::<I, $kw, $s, false>(isa, &taps, pixels, result)
                 } else {
-                    task.add_taps::<I, $kw, $s, true>(isa, &taps, at, result)
+                    task.add_taps::<I, $kw, $s, true>(isa, &taps, pixels, result)
                 }
             };
         }
@@ -137,44 +140,53 @@ impl Kernel for Groups<'_> {
 }
 
 impl Task<'_> {
+    /// The parts of a band in which the same kernel rows meet the source.
+    fn pixels(&self, rows: Range<usize>) -> Vec<Pixels> {
+        let axis = &self.plan.rows;
+        let exists = |h: usize, k: usize| axis.source_of(h, &axis.phases[0].taps[k]).is_some();
+        let mut parts: Vec<Pixels> = Vec::new();
+        for first in (0..self.kernel[0]).step_by(TOGETHER) {
+            let begin = parts.len();
+            for h in rows.clone() {
+                let mut k = first;
+                let end = (first + TOGETHER).min(self.kernel[0]);
+                while k < end {
+                    let count = (k..end).take_while(|k| exists(h, *k)).count();
+                    let kernel = k..k + count;
+                    match parts[begin..].iter_mut().find(|part| part.rows.end == h && part.kernel == kernel) {
+                        _ if count == 0 => {}
+                        Some(part) => part.rows.end += 1,
+                        None => parts.push(Pixels { rows: h..h + 1, kernel }),
+                    }
+                    k += count.max(1);
+                }
+            }
+        }
+        parts
+    }
+
     /// `KW` and `S` must belong to the walk.
     #[inline(always)]
     fn add_taps<I: Isa, const KW: usize, const S: usize, const PART: bool>(
         &self,
         isa: I,
         taps: &Taps,
-        [n, h]: [usize; 2],
+        pixels: &Pixels,
         result: &mut [f32],
     ) {
-        let rows = &self.plan.rows;
-        // Kernel rows whose source row exists are neighbours.
-        let source_row = |k: usize| rows.source_of(h, &rows.phases[0].taps[k]);
-        let mut k = 0;
-        while k < self.kernel[0] {
-            let Some(row) = source_row(k) else {
-                k += 1;
-                continue;
-            };
-            // Three kernel rows at once read the gradients once, and have sums enough to hide the latency of an addition.
-            let three = k + 2 < self.kernel[0] && source_row(k + 2).is_some();
-            let at = [n, h, k, row];
-            if three {
-                isa.outline(Rows::<3, KW, S, PART> { task: self, taps, at, result });
-                k += 3;
-            } else {
-                isa.outline(Rows::<1, KW, S, PART> { task: self, taps, at, result });
-                k += 1;
-            }
+        match pixels.kernel.len() {
+            3 => isa.outline(Rows::<3, KW, S, PART> { task: self, taps, pixels, result }),
+            2 => isa.outline(Rows::<2, KW, S, PART> { task: self, taps, pixels, result }),
+            _ => isa.outline(Rows::<1, KW, S, PART> { task: self, taps, pixels, result }),
         }
     }
 }
 
-/// One row of output gradients and the source rows of `KH` kernel rows; all of them exist, and `KW` and `S` belong to the walk of the taps.
+/// Rows of output gradients and the source rows of `KH` kernel rows; all of them exist, and `KW` and `S` belong to the walk of the taps.
 struct Rows<'a, const KH: usize, const KW: usize, const S: usize, const PART: bool> {
     task: &'a Task<'a>,
     taps: &'a Taps<'a>,
-    /// Image and row of the gradients, first kernel row, and its source row.
-    at: [usize; 4],
+    pixels: &'a Pixels,
     result: &'a mut [f32],
 }
 
@@ -184,30 +196,42 @@ impl<const KH: usize, const KW: usize, const S: usize, const PART: bool> Kernel 
     /// Adds the products.
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Rows { task, taps, at: [n, h, k, row], result } = self;
-        let (channel, depth) = (task.channels.start + taps.channel, task.channels.len());
+        let Rows { task, taps, pixels, result } = self;
+        let depth = task.channels.len();
         let ([n_step, _, h_step, _], [dy_n_step, _, dy_h_step, _]) = (task.x.1, task.dy.1);
-        let dilation = task.plan.rows.phases[0].taps.get(1).map_or(0, |tap| tap.offset);
-        let source = |i: usize| task.x.0[n * n_step + (row + i * dilation) * h_step + channel..].as_ptr();
+        let (axis, k) = (&task.plan.rows, pixels.kernel.start);
+        let kernel_rows = &axis.phases[0].taps;
+        let Some(first) = axis.source_of(pixels.rows.start, &kernel_rows[k]) else { return };
+        let dilation = kernel_rows.get(1).map_or(0, |tap| tap.offset);
         let is_last = k + KH == task.kernel[0] && taps.group.column == taps.walk.columns[0];
-        let work = GradRow {
-            walk: taps.walk,
-            sources: std::array::from_fn(source),
-            column: taps.group.column,
-            dy: task.dy.0[n * dy_n_step + h * dy_h_step + channel..].as_ptr(),
-            lanes: taps.lanes,
-            ahead: if is_last { [task.plan.rows.source_step * h_step, dy_h_step] } else { [0; 2] },
-        };
-        // SAFETY: the rows exist; columns are checked or inside.
-        let sums = unsafe { grad_row::<I, KH, KW, S, PART>(isa, &work) };
-        for (i, sums) in sums.iter().enumerate() {
-            for (sum, kernel_column) in sums.iter().zip(&taps.group.kernel) {
-                let at = ((k + i) * task.kernel[1] + kernel_column) * depth + taps.channel;
-                let to = &mut result[at..at + taps.lanes];
-                if PART {
-                    isa.store_part(to, isa.add(isa.load_part(to), *sum));
-                } else {
-                    isa.store(to, isa.add(isa.load(to), *sum));
+        let ahead = if is_last { [axis.source_step * h_step, dy_h_step] } else { [0; 2] };
+        let source = task.x.0[taps.image * n_step + first * h_step + task.channels.start..].as_ptr();
+        let dy = task.dy.0[taps.image * dy_n_step + pixels.rows.start * dy_h_step + task.channels.start..].as_ptr();
+        for c in taps.channels.clone().step_by(I::LANES) {
+            let lanes = I::LANES.min(taps.channels.end - c);
+            let mut sums = [[isa.zero(); KW]; KH];
+            for i in 0..pixels.rows.len() {
+                let source = source.wrapping_add(i * axis.source_step * h_step + c);
+                let row = GradRow {
+                    walk: taps.walk,
+                    sources: std::array::from_fn(|row| source.wrapping_add(row * dilation * h_step)),
+                    column: taps.group.column,
+                    dy: dy.wrapping_add(i * dy_h_step + c),
+                    lanes,
+                    ahead,
+                };
+                // SAFETY: the rows exist; columns are checked or inside.
+                sums = unsafe { grad_row::<I, KH, KW, S, PART>(isa, &row, sums) };
+            }
+            for (i, sums) in sums.iter().enumerate() {
+                for (sum, kernel_column) in sums.iter().zip(&taps.group.kernel) {
+                    let at = ((k + i) * task.kernel[1] + kernel_column) * depth + c;
+                    let to = &mut result[at..at + lanes];
+                    if PART {
+                        isa.store_part(to, isa.add(isa.load_part(to), *sum));
+                    } else {
+                        isa.store(to, isa.add(isa.load(to), *sum));
+                    }
                 }
             }
         }

@@ -4,6 +4,7 @@ use super::depthwise::load;
 use super::unroll::unrolled;
 use crate::Activation;
 use crate::isa::{Isa, Kernel};
+use std::ops::Range;
 
 /// Taps of one kernel row that lie on neighbouring source pixels, for one row of output pixels.
 #[derive(Clone, Copy, Debug)]
@@ -42,23 +43,21 @@ impl Walk {
     }
 }
 
-/// One row of output pixels for one vector of channels.
+/// One row of output pixels for some channels.
+///
+/// Source rows, weights and bias must be readable for the channels, the outputs writable by this thread alone.
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a> {
     pub(super) walk: &'a Walk,
     pub(super) groups: &'a [Group],
-    /// The vector's first channel, within source rows and weights.
-    pub(super) channel: usize,
-    /// Channels in the vector that exist.
-    pub(super) lanes: usize,
-    /// Elements from one tap's weights to the next.
-    pub(super) weight_step: usize,
-    /// The vector's first channel of the first output pixel.
+    /// Their number, which is that of a tap's weights too.
+    pub(super) channels: usize,
+    /// The first output pixel.
     pub(super) output: *mut f32,
-    /// The vector's first channel, or null.
+    /// One value a channel, or null.
     pub(super) bias: *const f32,
     pub(super) activation: Activation,
-    /// The vector's first channel of rows that the next output row reads and writes, or any address: column 0 of two source rows, and the first output pixel.
+    /// Rows that the next output row reads and writes, or any address: column 0 of two source rows, and the first output pixel.
     pub(super) ahead: [*const f32; 3],
 }
 
@@ -118,30 +117,39 @@ const fn pixel_of(input: usize, tap: usize, stride: usize) -> usize {
     }
 }
 
-/// One row, computed by a function of its own: its choice of strips must not be lifted out of the loops around it, which would copy them for each.
-///
-/// Source rows, weights and bias must be readable for the vector's channels, the output writable by this thread alone.
-pub(super) struct WholeRow<'a>(pub(super) &'a Row<'a>);
-
-impl Kernel for WholeRow<'_> {
+impl Kernel for Row<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let row = self.0;
-        macro_rules! call {
+        let row = &self;
+        let whole = self.channels / I::LANES * I::LANES;
+        macro_rules! whole {
             ($pixels:literal, $taps:literal, $stride:literal, $edge:literal, $part:literal, $first:expr) => {
-                isa.outline(Strip::<$pixels, $taps, $stride, $edge, $part> { row, first: $first })
+                isa.outline(Strip::<$pixels, $taps, $stride, $edge, $part> { row, first: $first, channels: 0..whole })
             };
         }
-        strips!(isa, row.walk, row.lanes < I::LANES, call);
+        macro_rules! rest {
+            ($pixels:literal, $taps:literal, $stride:literal, $edge:literal, $part:literal, $first:expr) => {{
+                let channels = whole..self.channels;
+                isa.outline(Strip::<$pixels, $taps, $stride, $edge, $part> { row, first: $first, channels })
+            }};
+        }
+        if whole > 0 {
+            strips!(isa, row.walk, false, whole);
+        }
+        if whole < self.channels {
+            strips!(isa, row.walk, true, rest);
+        }
     }
 }
 
-/// Output pixels `first..first + P` of a row that fulfils the promises of [`WholeRow`]. Without `EDGE` all their taps lie inside the source row.
+/// Output pixels `first..first + P` of a row that fulfils its promises, for some of its channels: whole vectors, or with `PART` less than one. Without `EDGE` all taps
+/// of the pixels lie inside the source row.
 struct Strip<'a, const P: usize, const KW: usize, const S: usize, const EDGE: bool, const PART: bool> {
     row: &'a Row<'a>,
     first: usize,
+    channels: Range<usize>,
 }
 
 impl<const P: usize, const KW: usize, const S: usize, const EDGE: bool, const PART: bool> Kernel
@@ -151,59 +159,65 @@ impl<const P: usize, const KW: usize, const S: usize, const EDGE: bool, const PA
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // SAFETY: the row and the pixels are as the struct says.
-        unsafe { strip::<I, P, KW, S, EDGE, PART>(isa, self.row, self.first) }
+        for channel in self.channels.clone().step_by(I::LANES) {
+            // SAFETY: the row, the pixels and the channels are as the struct says.
+            unsafe { self.vector(isa, channel) }
+        }
     }
 }
 
-/// Output pixels `first..first + P`.
-///
-/// # Safety
-/// As [`WholeRow`]; without `EDGE` all taps must lie inside the source row.
-#[inline(always)]
-unsafe fn strip<I: Isa, const P: usize, const KW: usize, const S: usize, const EDGE: bool, const PART: bool>(
-    isa: I,
-    row: &Row,
-    first: usize,
-) {
-    let walk = row.walk;
-    // SAFETY: the caller's promise; columns outside the source row are not read.
-    unsafe {
-        for i in 0..P * S {
-            isa.prefetch(row.ahead[0].wrapping_add((first * S + i) * walk.steps[0]));
-            if S == 2 {
-                isa.prefetch(row.ahead[1].wrapping_add((first * S + i) * walk.steps[0]));
-            }
-        }
-        for i in 0..P {
-            isa.prefetch(row.ahead[2].wrapping_add((first + i) * walk.steps[1]));
-        }
-        let start = if row.bias.is_null() { isa.zero() } else { load::<I, PART>(isa, row.bias, row.lanes) };
-        let mut sums = [start; P];
-        for group in row.groups {
-            let mut weights = [isa.zero(); KW];
-            for (tap, weights) in weights.iter_mut().enumerate() {
-                *weights = load::<I, PART>(isa, group.weights.add(tap * row.weight_step + row.channel), row.lanes);
-            }
-            let column = group.column + (first * walk.stride) as isize;
-            let from = group.source.wrapping_add(row.channel).wrapping_offset(column * walk.steps[0] as isize);
-            // With one tap nothing is shared, and the stride is in the step.
-            let columns = if KW == 1 { walk.stride } else { 1 };
-            unrolled!(IN in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16] if IN < (P - 1) * S + KW => {
-                if !EDGE || ((column + (IN * columns) as isize) as usize) < walk.width {
-                    let x = load::<I, PART>(isa, from.wrapping_add(IN * columns * walk.steps[0]), row.lanes);
-                    unrolled!(TAP in [0 1 2 3 4] if TAP < KW && pixel_of(IN, TAP, S) < P => {
-                        let pixel = const { pixel_of(IN, TAP, S) };
-                        sums[pixel] = isa.fma(x, weights[TAP], sums[pixel]);
-                    });
+impl<const P: usize, const KW: usize, const S: usize, const EDGE: bool, const PART: bool>
+    Strip<'_, P, KW, S, EDGE, PART>
+{
+    /// One vector of channels, from the given one on.
+    ///
+    /// # Safety
+    /// As [`Row`]; without `EDGE` all taps must lie inside the source row.
+    #[inline(always)]
+    unsafe fn vector<I: Isa>(&self, isa: I, channel: usize) {
+        let Strip { row, first, .. } = *self;
+        let walk = row.walk;
+        let lanes = self.channels.end - channel;
+        // SAFETY: the caller's promise; columns outside the source row are not read.
+        unsafe {
+            for i in 0..P * S {
+                let at = (first * S + i) * walk.steps[0] + channel;
+                isa.prefetch(row.ahead[0].wrapping_add(at));
+                if S == 2 {
+                    isa.prefetch(row.ahead[1].wrapping_add(at));
                 }
+            }
+            for i in 0..P {
+                isa.prefetch(row.ahead[2].wrapping_add((first + i) * walk.steps[1] + channel));
+            }
+            let start =
+                if row.bias.is_null() { isa.zero() } else { load::<I, PART>(isa, row.bias.add(channel), lanes) };
+            let mut sums = [start; P];
+            for group in row.groups {
+                let mut weights = [isa.zero(); KW];
+                for (tap, weights) in weights.iter_mut().enumerate() {
+                    *weights = load::<I, PART>(isa, group.weights.add(tap * row.channels + channel), lanes);
+                }
+                let column = group.column + (first * walk.stride) as isize;
+                let from = group.source.wrapping_add(channel).wrapping_offset(column * walk.steps[0] as isize);
+                // With one tap nothing is shared, and the stride is in the step.
+                let columns = if KW == 1 { walk.stride } else { 1 };
+                unrolled!(IN in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16] if IN < (P - 1) * S + KW => {
+                    if !EDGE || ((column + (IN * columns) as isize) as usize) < walk.width {
+                        let x = load::<I, PART>(isa, from.wrapping_add(IN * columns * walk.steps[0]), lanes);
+                        unrolled!(TAP in [0 1 2 3 4] if TAP < KW && pixel_of(IN, TAP, S) < P => {
+                            let pixel = const { pixel_of(IN, TAP, S) };
+                            sums[pixel] = isa.fma(x, weights[TAP], sums[pixel]);
+                        });
+                    }
+                });
+            }
+            unrolled!(ONE in [0 1 2 3 4 5 6 7] if ONE < P => {
+                let y = row.activation.apply_vector(isa, sums[ONE]);
+                let to = row.output.add((first + ONE) * walk.steps[1] + channel);
+                if PART { isa.store_part_at(to, lanes, y) } else { isa.store_at(to, y) }
             });
         }
-        unrolled!(ONE in [0 1 2 3 4 5 6 7] if ONE < P => {
-            let y = row.activation.apply_vector(isa, sums[ONE]);
-            let to = row.output.add((first + ONE) * walk.steps[1]);
-            if PART { isa.store_part_at(to, row.lanes, y) } else { isa.store_at(to, y) }
-        });
     }
 }
 
@@ -223,7 +237,7 @@ pub(super) struct GradRow<'a, const KH: usize> {
     pub(super) ahead: [usize; 2],
 }
 
-/// Sums of a kernel row's taps over the pixels of a row of output gradients.
+/// Adds to the sums of kernel rows' taps those over the pixels of a row of output gradients.
 ///
 /// # Safety
 /// Source and gradient rows must be readable for the vector's channels; `KW` and `S` must be those of the walk (1 where loads are not shared).
@@ -231,8 +245,8 @@ pub(super) struct GradRow<'a, const KH: usize> {
 pub(super) unsafe fn grad_row<I: Isa, const KH: usize, const KW: usize, const S: usize, const PART: bool>(
     isa: I,
     row: &GradRow<KH>,
+    mut sums: [[I::F32; KW]; KH],
 ) -> [[I::F32; KW]; KH] {
-    let mut sums = [[isa.zero(); KW]; KH];
     let walk = row.walk;
     let mut first = 0;
     // SAFETY: the caller's promise.
