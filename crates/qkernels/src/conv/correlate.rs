@@ -2,6 +2,7 @@
 
 use super::Measured;
 use super::algorithm::{Blocks, even_piece};
+use super::measure::Region;
 use super::plan::{AxisPhase, Plan};
 use super::stage::{Band, Images, Scratch, Steps, stage};
 use super::tile::{Finish, Place, Run, Strip, strip};
@@ -9,7 +10,7 @@ use super::weights::{Packed, Weights};
 use crate::Activation;
 use crate::isa::{self, Isa, Kernel};
 use crate::norm::Moments;
-use crate::norm::moments::{Piece, Region};
+use crate::norm::moments::Piece;
 use crate::par::{self, SharedOut};
 use qtensor::{DType, Result, Tensor};
 use std::ops::Range;

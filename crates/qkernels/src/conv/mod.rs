@@ -17,6 +17,7 @@ mod geometry;
 mod grouped;
 mod grouped_grad;
 mod half;
+pub(crate) mod measure;
 mod outer;
 mod plan;
 mod pointwise;

@@ -6,12 +6,12 @@
 use super::plain::parts_mut;
 use super::rule::{Combine, Rule, with_rule};
 use super::{part_shape, place, rows};
+use crate::conv::measure::pixels;
 use crate::elementwise::operands::aligned;
 use crate::elementwise::sweep::{Sweep, sweep, sweep_then};
 use crate::isa::Isa;
 use crate::naive::{self, norm::Extent};
 use crate::norm::Moments;
-use crate::norm::moments::Piece;
 use crate::reduce::columns::{Columns, columns};
 use crate::{Activation, norm};
 use qtensor::{DType, Error, Result, Tensor};
@@ -209,7 +209,7 @@ fn combined(
         let pieces = with_rule!(rule, |combine, PARTS| {
             let parts: [&[f32]; PARTS] = std::array::from_fn(|i| &values[i * length..(i + 1) * length]);
             let affine: [&[f32]; 2 * PARTS] = in_turn([&scale, &shift]);
-            sweep_then(Apply(combine), parts, affine, [y.memory_mut::<f32>()?], |part| Piece::of(part, channels))
+            sweep_then(Apply(combine), parts, affine, [y.memory_mut::<f32>()?], |part| pixels(part, channels))
         });
         let moments = Moments::of_pieces(channels, &pieces);
         return Ok((y, Some(moments)));
