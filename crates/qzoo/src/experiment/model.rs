@@ -218,11 +218,14 @@ impl Serialize for Model {
         if let Some(rank) = &self.rank {
             map.serialize_entry("rank", rank)?;
         }
-        if self.has_quadratic() {
-            if let Some(activation) = &self.branch_activation {
-                map.serialize_entry("branch_activation", activation)?;
-            }
+        // An experiment of the auto-builder says how the neurons start that it will put in the place of first-order ones.
+        if let Some(activation) = &self.branch_activation {
+            map.serialize_entry("branch_activation", activation)?;
+        }
+        if self.has_quadratic() || !self.branch_norm {
             map.serialize_entry("branch_norm", &self.branch_norm)?;
+        }
+        if self.has_quadratic() || self.quadratic_init != QuadraticInit::Default {
             map.serialize_entry("quadratic_init", &self.quadratic_init)?;
         }
         map.serialize_entry("activation", &self.activation)?;
