@@ -54,7 +54,7 @@ pub fn conv2d_stacked_joined(
     Ok(run_joined(x, projections, params, (activation, false))?.0)
 }
 
-/// As [`conv2d_stacked_joined`], with the mean and the variance of each channel of each result: see [`conv2d_measured`].
+/// As [`conv2d_stacked_joined`], with the mean and the variance of each channel of each result: see [`conv2d_measured`](super::conv2d_measured).
 ///
 /// # Errors
 /// As [`conv2d_stacked`].
