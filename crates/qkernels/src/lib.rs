@@ -4,6 +4,7 @@ mod activation;
 pub mod cast;
 pub mod conv;
 pub mod elementwise;
+pub mod feedback;
 pub mod gemm;
 pub mod isa;
 pub mod naive;

@@ -2,6 +2,7 @@
 
 pub mod conv;
 pub mod elementwise;
+pub mod feedback;
 pub mod gemm;
 pub mod norm;
 pub mod pool;
