@@ -6,6 +6,7 @@ pub mod conv;
 pub mod elementwise;
 pub mod feedback;
 pub mod gemm;
+pub mod gram;
 pub mod isa;
 pub mod naive;
 pub mod norm;

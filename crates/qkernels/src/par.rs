@@ -82,6 +82,15 @@ pub fn map_whole<R: Send>(count: usize, work: impl Fn(usize) -> R + Sync) -> Vec
     if count < threads() { (0..count).map(work).collect() } else { map(count, |i| alone(|| work(i))) }
 }
 
+/// As [`map_whole`], with an item for each piece of work to write to.
+pub fn map_whole_items<T: Send, R: Send>(items: &mut [T], work: impl Fn(&mut T) -> R + Sync) -> Vec<R> {
+    if items.len() < threads() {
+        items.iter_mut().map(work).collect()
+    } else {
+        map_chunks(items, 1, |_, item| alone(|| work(&mut item[0])))
+    }
+}
+
 /// Cuts `0..length` into pieces of `piece` (the last may be shorter) and runs `work` on each.
 pub fn for_each_range(length: usize, piece: usize, work: impl Fn(Range<usize>) + Sync) {
     let piece = piece.max(1);

@@ -4,6 +4,7 @@ pub mod conv;
 pub mod elementwise;
 pub mod feedback;
 pub mod gemm;
+pub mod gram;
 pub mod norm;
 pub mod pool;
 pub mod reduce;
