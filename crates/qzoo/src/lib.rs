@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod models;
 pub mod nn;
 pub mod optim;
+pub mod quantize;
 pub mod run;
 pub mod schedule;
 pub mod train;

@@ -1,4 +1,5 @@
 use crate::data::ImageShape;
+use crate::quantize::PackedState;
 use qtensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -133,6 +134,9 @@ pub struct State {
     pub metric_lines: u64,
     /// Whether the run is over: all epochs done, or stopped early.
     pub finished: bool,
+    /// Which weights are stored as characters of an alphabet, where some are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<PackedState>,
 }
 
 impl State {

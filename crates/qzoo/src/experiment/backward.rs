@@ -88,7 +88,7 @@ impl Backward {
 }
 
 /// A size such as `512MiB` in bytes.
-fn parse_bytes(text: &str) -> Option<u64> {
+pub(super) fn parse_bytes(text: &str) -> Option<u64> {
     let (number, unit) = [("KiB", 10), ("MiB", 20), ("GiB", 30)]
         .into_iter()
         .find_map(|(unit, power)| Some((text.strip_suffix(unit)?, 1u64 << power)))?;

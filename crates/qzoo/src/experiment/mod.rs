@@ -12,6 +12,7 @@
 //! | `[log]` | [`Log`] | what the run writes |
 //! | `[import]` | [`Import`] | which tensor of a foreign checkpoint is which |
 //! | `[autobuild]` | [`Autobuild`] | what the auto-builder does; may be absent |
+//! | `[quantize]` | [`Quantize`] | how a trained network is quantized; may be absent |
 
 mod autobuild;
 mod backward;
@@ -27,12 +28,14 @@ mod named;
 mod optim;
 mod overrides;
 pub mod pattern;
+mod quantize;
 mod schedule;
 mod sections;
 mod source;
 pub(crate) mod suggest;
 mod train;
 mod value;
+mod values;
 mod vgg_layer;
 
 pub use autobuild::{Autobuild, Masking, ReductionName};
@@ -47,11 +50,15 @@ pub use model::{ActivationName, InitName, Model, ModelName, NeuronName, Quadrati
 pub use named::{Entry, Named};
 pub use optim::{Adadelta, Adam, AdamW, Group, Optim, OptimName, Rule, Sgd};
 pub use overrides::Override;
+pub use quantize::{
+    AlphabetName, Compat, ConvMode, FeatureOrder, Quantize, QuantizerName, RadiusName, RangeName, Sparsity,
+};
 pub use schedule::{
     Anneal, Constant, Cosine, CosineRestarts, MultiStep, OneCycle, Poly, Schedule, ScheduleName, ScheduleUnit, Shape,
     Step,
 };
 pub use train::{Precision, Train};
+pub use values::Values;
 pub use vgg_layer::VggLayer;
 
 use serde::Serialize;
@@ -82,6 +89,9 @@ pub struct Experiment {
     /// `[autobuild]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autobuild: Option<Autobuild>,
+    /// `[quantize]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantize: Option<Quantize>,
 }
 
 impl Experiment {
@@ -110,6 +120,9 @@ impl Experiment {
                 let hint = "max_parameters = 0.5, max_macs = 0.5 or max_drop = 1.0";
                 checker.conflict("autobuild", "[autobuild] needs a budget".into(), Some(hint));
             }
+        }
+        if let Some(quantize) = &self.quantize {
+            quantize.check(&mut checker.within("quantize"));
         }
         self.schedule.check_beside(self.train.epochs, self.optim.lr, &mut checker.within("schedule"));
     }

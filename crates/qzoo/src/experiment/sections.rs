@@ -1,5 +1,7 @@
 //! The whole tree of an experiment file to the whole [`Experiment`].
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::de::DeTable;
@@ -8,15 +10,16 @@ use super::decode::{Decoder, Pairs, Place, keys_of, kind, shorten, take_item};
 use super::suggest::{did_you_mean, nearest, one_of};
 use super::value::Item;
 use super::{
-    Adadelta, Adam, AdamW, Augment, Autobuild, Backward, BackwardMode, Constant, Cosine, CosineRestarts, Data,
-    Experiment, Group, Import, Log, Model, ModelName, MultiStep, Named, OneCycle, Optim, OptimName, Poly, Rule,
-    Schedule, ScheduleName, ScheduleUnit, Sgd, Shape, Step, Train,
+    Adadelta, Adam, AdamW, Augment, Autobuild, Backward, Constant, Cosine, CosineRestarts, Data, Experiment, Group,
+    Import, Log, Model, ModelName, MultiStep, Named, OneCycle, Optim, OptimName, Poly, Quantize, Rule, Schedule,
+    ScheduleName, ScheduleUnit, Sgd, Shape, Step, Train,
 };
 
 /// The keys above the first section.
 const TOP: &[&str] = &["name", "seed"];
 /// The sections.
-const SECTIONS: &[&str] = &["data", "model", "backward", "train", "optim", "schedule", "log", "import", "autobuild"];
+const SECTIONS: &[&str] =
+    &["data", "model", "backward", "train", "optim", "schedule", "log", "import", "autobuild", "quantize"];
 
 /// The keys that every optimizer has. Those that are missing have a default that depends on the optimizer.
 #[derive(Default, Deserialize)]
@@ -78,6 +81,7 @@ pub(super) fn experiment(root: &DeTable<'_>, decoder: &mut Decoder) -> Experimen
     section(decoder, "train", &mut |decoder, section| experiment.train = plain::<Train>(decoder, section));
     section(decoder, "log", &mut |decoder, section| experiment.log = plain::<Log>(decoder, section));
     section(decoder, "import", &mut |decoder, section| experiment.import = import(decoder, section));
+    section(decoder, "quantize", &mut |decoder, section| experiment.quantize = Some(quantize(decoder, section)));
     section(decoder, "autobuild", &mut |decoder, section| {
         experiment.autobuild = Some(plain::<Autobuild>(decoder, section));
     });
@@ -131,6 +135,7 @@ fn all_keys() -> Vec<(&'static str, Vec<&'static str>)> {
         ("log", keys_of::<Log>().to_vec()),
         ("import", keys_of::<Import>().to_vec()),
         ("autobuild", keys_of::<Autobuild>().to_vec()),
+        ("quantize", keys_of::<Quantize>().to_vec()),
     ]
 }
 
@@ -204,33 +209,36 @@ fn model(decoder: &mut Decoder, mut section: Section<'_, '_>) -> Model {
 }
 
 fn backward(decoder: &mut Decoder, mut section: Section<'_, '_>) -> Backward {
-    let layers = take_item(&mut section.pairs, "layers");
-    let mut backward: Backward = plain(decoder, section);
-    if let Some(item) = layers
-        && let Some(table) = decoder.table("backward.layers", item)
-    {
-        for (pattern, item) in table {
-            if let Some(mode) = decoder.value::<BackwardMode>(pattern.get_ref(), item) {
-                backward.layers.insert(pattern.get_ref().clone().into_owned(), mode);
-            }
-        }
-    }
-    backward
+    let layers = by_pattern(decoder, &mut section, "layers");
+    Backward { layers, ..plain(decoder, section) }
 }
 
 fn import(decoder: &mut Decoder, mut section: Section<'_, '_>) -> Import {
-    let names = take_item(&mut section.pairs, "names");
-    let mut import: Import = plain(decoder, section);
-    if let Some(item) = names
-        && let Some(table) = decoder.table("import.names", item)
-    {
+    let names = by_pattern(decoder, &mut section, "names");
+    Import { names, ..plain(decoder, section) }
+}
+
+fn quantize(decoder: &mut Decoder, mut section: Section<'_, '_>) -> Quantize {
+    let layer_bits = by_pattern(decoder, &mut section, "layer_bits");
+    Quantize { layer_bits, ..plain(decoder, section) }
+}
+
+/// The table of that name within a section, which has a value for each pattern.
+fn by_pattern<T: DeserializeOwned>(
+    decoder: &mut Decoder,
+    section: &mut Section<'_, '_>,
+    name: &str,
+) -> BTreeMap<String, T> {
+    let mut values = BTreeMap::new();
+    let Some(item) = take_item(&mut section.pairs, name) else { return values };
+    if let Some(table) = decoder.table(&format!("{}.{name}", section.name), item) {
         for (pattern, item) in table {
-            if let Some(name) = decoder.value::<String>(pattern.get_ref(), item) {
-                import.names.insert(pattern.get_ref().clone().into_owned(), name);
+            if let Some(value) = decoder.value(pattern.get_ref(), item) {
+                values.insert(pattern.get_ref().clone().into_owned(), value);
             }
         }
     }
-    import
+    values
 }
 
 fn optim_keys() -> Vec<&'static str> {

@@ -7,7 +7,7 @@ use qtensor::{DType, Tensor};
 /// Share of the batch's statistics in an update of the running ones.
 pub(crate) const MOMENTUM: f64 = 0.1;
 /// Added to the variance.
-pub(super) const EPS: f64 = 1e-5;
+pub(crate) const EPS: f64 = 1e-5;
 
 /// Batch normalisation (Ioffe and Szegedy, 2015) of `[N, C]` or `[N, C, H, W]`, over all axes but the channels'.
 ///

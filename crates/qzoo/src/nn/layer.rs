@@ -104,6 +104,11 @@ impl Sequential {
         self.layers.push(layer.into());
     }
 
+    /// Name within the scope of the parent; empty where the layers within stand for themselves.
+    pub fn scope(&self) -> &str {
+        &self.scope
+    }
+
     /// The layers.
     pub fn layers(&self) -> &[Layer] {
         &self.layers

@@ -12,3 +12,5 @@ pub const SECOND_ORDER: &str = "second_order";
 pub const LINEAR: &str = "linear";
 /// Begins the name of each projection behind its inner normalisation and activation: `branch1`, `branch2` and so on, as its weights are numbered.
 pub const BRANCH: &str = "branch";
+/// What a projection is given, in the scope of its full name; a projection that sees squares or products of pairs is given the values themselves.
+pub const INPUT: &str = "input";

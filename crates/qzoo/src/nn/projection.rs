@@ -1,5 +1,5 @@
 use super::pool::{Windows, windows};
-use super::{Builder, Context, ParameterKind};
+use super::{Builder, Context, ParameterKind, marks};
 use crate::init::{Init, fans};
 use qgraph::ops::{Conv2d as Conv2dOp, Linear as LinearOp, LinearMap, Sees};
 use qgraph::{Error, Result, Tape, Var};
@@ -209,11 +209,14 @@ impl Projection {
         context: &Context,
     ) -> Result<Var> {
         let weight = context.parameter(self.weight)?;
-        tape.scope(&self.name, |tape| match self.map {
-            Map::Linear(_) => tape.linear_with(LinearOp { activation }, x, weight, bias),
-            Map::Conv2d(map) => {
-                let params = Conv2dParams { winograd: self.winograd, ..map.params() };
-                tape.conv2d_with(Conv2dOp { params, activation, measures }, x, weight, bias)
+        tape.scope(&self.name, |tape| {
+            tape.mark(marks::INPUT, x);
+            match self.map {
+                Map::Linear(_) => tape.linear_with(LinearOp { activation }, x, weight, bias),
+                Map::Conv2d(map) => {
+                    let params = Conv2dParams { winograd: self.winograd, ..map.params() };
+                    tape.conv2d_with(Conv2dOp { params, activation, measures }, x, weight, bias)
+                }
             }
         })
     }
@@ -234,7 +237,11 @@ impl Projection {
         let weight = context.parameter(self.weight)?;
         let params = Conv2dParams { winograd: self.winograd, ..map.params() };
         let op = Conv2dOp { params, activation: epilogue, measures: false };
-        tape.scope(&self.name, |tape| tape.conv2d_add(op, x, weight, bias, residual)).map(Some)
+        tape.scope(&self.name, |tape| {
+            tape.mark(marks::INPUT, x);
+            tape.conv2d_add(op, x, weight, bias, residual)
+        })
+        .map(Some)
     }
 
     /// The map for [`qgraph::ops::Projections`].
@@ -256,6 +263,19 @@ impl Projection {
     /// The map.
     pub fn map(&self) -> &Map {
         &self.map
+    }
+
+    /// What it is given.
+    pub fn sees(&self) -> Sees {
+        self.sees
+    }
+
+    /// The steps of the convolution, where it is one.
+    pub(crate) fn conv_params(&self) -> Option<Conv2dParams> {
+        match self.map {
+            Map::Linear(_) => None,
+            Map::Conv2d(map) => Some(Conv2dParams { winograd: self.winograd, ..map.params() }),
+        }
     }
 
     /// Position of the weights in the model's list.

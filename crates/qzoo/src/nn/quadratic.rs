@@ -135,6 +135,7 @@ impl Quadratic {
     fn projections(&self, tape: &mut Tape, term: &Term, first: usize, x: &Var, context: &Context) -> Result<Var> {
         let used: Vec<&Projection> = term.weights.iter().map(|matrix| &self.matrices[*matrix]).collect();
         let weights = used.iter().map(|p| context.parameter(p.weight())).collect::<Result<Vec<_>>>()?;
+        used.iter().for_each(|projection| tape.scope(projection.name(), |tape| tape.mark(marks::INPUT, x)));
         let biases = used.iter().enumerate().map(|(i, p)| self.bias(first + i, p, context));
         let biases: Vec<&Var> = biases.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         let op = Projections {
@@ -256,6 +257,11 @@ impl Quadratic {
 
     fn is_folded(&self, context: &Context) -> bool {
         context.is_folded() && self.folds()
+    }
+
+    /// Its projections, one for each matrix of weights.
+    pub(crate) fn matrices(&self) -> &[Projection] {
+        &self.matrices
     }
 
     /// Its name within the scope of its parent.

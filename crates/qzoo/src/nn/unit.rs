@@ -187,6 +187,14 @@ impl Unit {
         }
     }
 
+    /// The projection, or those of a quadratic neuron, one for each matrix of weights.
+    pub fn projections(&self) -> &[Projection] {
+        match &self.source {
+            Source::Projection(projection) => std::slice::from_ref(projection),
+            Source::Quadratic(quadratic) => quadratic.matrices(),
+        }
+    }
+
     /// Whether it is made of a quadratic neuron.
     pub fn is_quadratic(&self) -> bool {
         matches!(self.source, Source::Quadratic(_))

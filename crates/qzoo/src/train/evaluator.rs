@@ -11,6 +11,7 @@ use crate::data::DatasetInfo;
 use crate::experiment::Experiment;
 use crate::models::Model;
 use crate::nn::Parameters;
+use crate::quantize::{Packed, unpack};
 use crate::run::{EvaluationReport, RunReader};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -40,11 +41,13 @@ pub struct Evaluation {
 }
 
 /// A trained network, read from the folder of a run or from a checkpoint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Evaluator {
     pub(super) network: Network,
     pub(super) experiment: Experiment,
     pub(super) state: State,
+    /// Weights that are stored as characters of an alphabet.
+    packed: Vec<Packed>,
     path: PathBuf,
 }
 
@@ -61,11 +64,15 @@ impl Evaluator {
         let state = &checkpoint.state;
         let mut network =
             Network::build(&experiment, state.image_shape, state.classes.len()).map_err(|error| misfit(&error))?;
-        network.load(checkpoint.weights()).map_err(|error| misfit(&error))?;
+        let packed = unpack(&checkpoint, &path)?;
+        let values = packed.iter().map(|packed| Ok((packed.about.name.as_str(), packed.values()?)));
+        let values = values.collect::<qgraph::Result<Vec<_>>>()?;
+        let quantized = values.iter().map(|(name, tensor)| (*name, tensor));
+        network.load(checkpoint.weights().chain(quantized)).map_err(|error| misfit(&error))?;
         if checkpoint.with_prefix(EMA).next().is_some() {
             network.load(checkpoint.with_prefix(EMA)).map_err(|error| misfit(&error))?;
         }
-        Ok(Evaluator { network, experiment, state: checkpoint.state, path })
+        Ok(Evaluator { network, experiment, state: checkpoint.state, packed, path })
     }
 
     /// The checkpoint that was read.
@@ -81,6 +88,21 @@ impl Evaluator {
     /// The network with the parameters that are evaluated.
     pub fn model(&self) -> &Model {
         self.network.model()
+    }
+
+    /// The same network with other parameters and buffers.
+    ///
+    /// # Errors
+    /// They are those of another model.
+    pub fn with_parameters(&self, parameters: &Parameters) -> Result<Self> {
+        let mut network = self.network.clone();
+        network.load(parameters.named())?;
+        Ok(Evaluator { network, packed: Vec::new(), ..self.clone() })
+    }
+
+    /// Weights that are stored as characters of an alphabet; none for a network that is not quantized.
+    pub fn packed(&self) -> &[Packed] {
+        &self.packed
     }
 
     /// The experiment that trained the network.

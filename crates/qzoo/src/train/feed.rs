@@ -109,7 +109,7 @@ impl EvaluationFeed {
     }
 
     /// The batches of a pass.
-    pub(super) fn pass(&self) -> Result<impl Iterator<Item = Result<Batch, DataError>>> {
+    pub(super) fn pass(&self) -> Result<impl Iterator<Item = Result<Batch, DataError>> + use<>> {
         Ok(self.loader.epoch(0, 0)?.take(self.batches() as usize))
     }
 }

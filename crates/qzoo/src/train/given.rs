@@ -80,5 +80,6 @@ pub(super) fn first_state(experiment: &Experiment, text: String, info: &DatasetI
         best: None,
         metric_lines: 0,
         finished: false,
+        quantization: None,
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Trainer`] drives an experiment step by step. All that a step depends on is in its checkpoint or follows from the seed and
 //! the position in the run, so a run that was stopped or killed goes on to the same bits as one that was not.
 
+mod calibrate;
 mod divergence;
 mod epoch;
 mod evaluate;
@@ -25,6 +26,7 @@ mod save;
 mod step;
 mod trainer;
 
+pub use calibrate::CalibrationImages;
 pub use divergence::Divergence;
 pub use evaluator::{EvaluateOptions, Evaluation, Evaluator};
 pub use given::{Beginning, begin_with, build_model};

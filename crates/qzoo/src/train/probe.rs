@@ -107,7 +107,7 @@ impl Probe {
 }
 
 /// At most `count` images of a data set; 0 = all.
-fn some_of(experiment: &Experiment, dataset: Dataset, count: usize, index: u64) -> Result<EvaluationFeed> {
+pub(super) fn some_of(experiment: &Experiment, dataset: Dataset, count: usize, index: u64) -> Result<EvaluationFeed> {
     if count == 0 || count >= dataset.len() {
         return EvaluationFeed::new(experiment, dataset, None);
     }

@@ -1,0 +1,37 @@
+//! Post-training quantization: the weights of a trained network become characters of a small alphabet, without training.
+//!
+//! A [`Quantizer`] goes through the layers in their order. For each it streams the calibration images through the original network and through the network whose earlier
+//! layers are quantized already, collects what the layer is given in both, and lets a method of the error-feedback family ([`qkernels::feedback`]) choose the characters.
+//! A [`Search`] does so for every point of a grid and keeps the best network.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `alphabet` | characters from weights |
+//! | `method` | one way to choose them for each name |
+//! | `layers` | what can be quantized in a model |
+//! | `activations` | the images on their way through a network, kept from layer to layer within a budget |
+//! | `data` | what a layer is given, as Gram matrices or as it is |
+//! | `quantizer` | the walk through the layers |
+//! | `measure`, `fold` | what a layer loses; norms and biases |
+//! | `bits`, `packed` | characters as few bits in a checkpoint |
+//! | `search` | the grid, its best network, its folder |
+
+mod activations;
+mod alphabet;
+mod bits;
+mod data;
+mod fold;
+mod layers;
+mod measure;
+mod method;
+mod packed;
+mod quantizer;
+mod result;
+mod search;
+
+pub use alphabet::{Alphabet, alphabet};
+pub use bits::Storage;
+pub use packed::{Packed, PackedState, PackedTensor, pack, unpack};
+pub use quantizer::{Progress, Quantized, Quantizer};
+pub use result::{Accuracy, Form, LayerResult, Point, SearchResult};
+pub use search::{RESULT, Search, SearchEvent, SearchOptions, Watch};

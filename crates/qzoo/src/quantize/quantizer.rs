@@ -1,0 +1,361 @@
+use super::activations::{Activations, Network};
+use super::alphabet::{Alphabet, alphabet};
+use super::data::{Collection, Data, Pair, Seen};
+use super::fold;
+use super::layers::{Group, Site, check_patterns, sites, stages};
+use super::measure::{Measured, measure};
+use super::method::{Chosen, Method, Problem};
+use super::packed::Packed;
+use super::result::{Form, LayerResult};
+use crate::Result;
+use crate::experiment::Quantize;
+use crate::models::Model;
+use crate::nn::{Leaves, Parameters, Sees};
+use crate::train::{CalibrationImages, Evaluator};
+use qgraph::Error;
+use qkernels::feedback::{Grid, Mode};
+use qkernels::gram::{GramMatrices, Inputs};
+use qtensor::Tensor;
+use std::ops::Range;
+use std::time::Instant;
+
+/// Quantizes one network again and again: what does not depend on the alphabet is computed once.
+#[derive(Debug)]
+pub struct Quantizer {
+    model: Model,
+    settings: Quantize,
+    seed: u64,
+    images: CalibrationImages,
+    /// Inputs of the first stages in the original network, as many as the budget keeps.
+    analog: Vec<Activations>,
+    /// The Gram matrices of the first layer, whose inputs are always the same.
+    first: Option<(Inputs, GramMatrices)>,
+}
+
+/// A quantized network.
+#[derive(Clone, Debug)]
+pub struct Quantized {
+    /// All parameters and buffers, quantized weights as f32.
+    pub parameters: Parameters,
+    /// The characters of each quantized tensor of weights.
+    pub packed: Vec<Packed>,
+    /// What became of each layer.
+    pub layers: Vec<LayerResult>,
+    /// Layers that were left as they are although they were chosen, with the reason.
+    pub left: Vec<(String, String)>,
+}
+
+/// Hears how a quantization comes along, and may end it.
+pub trait Progress {
+    /// A layer is done; false ends the quantization.
+    fn layer(&mut self, done: usize, total: usize, result: &LayerResult) -> bool;
+}
+
+impl Quantizer {
+    /// A quantizer of a trained network.
+    ///
+    /// # Errors
+    /// Patterns that match no layer, or normalisations that cannot be folded where the settings want it.
+    pub fn new(model: &Model, settings: &Quantize, seed: u64, images: CalibrationImages) -> Result<Self> {
+        let mut model = model.clone();
+        check_patterns(settings, &stages(&model))?;
+        if settings.fold {
+            fold::fold(&mut model)?;
+        }
+        Ok(Quantizer { model, settings: settings.clone(), seed, images, analog: Vec::new(), first: None })
+    }
+
+    /// The network that is quantized, normalisations folded where the settings say so.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Every weight rounded by itself, without data.
+    ///
+    /// # Errors
+    /// Weights that are not finite.
+    pub fn round(&self, bits: f64, scalar: f64) -> Result<Parameters> {
+        let mut parameters = self.model.parameters().clone();
+        let (stages, method) = (stages(&self.model), self.method());
+        for site in sites(&stages).filter(|site| site.projection.sees() != Sees::Pairs) {
+            let Some(bits) = site.bits(&self.settings, bits) else { continue };
+            let (alphabet, grid) = self.alphabet(site, bits, scalar)?;
+            let weights = rows_of(&self.model, site)?;
+            let chosen = method.round(&weights, grid, alphabet.mode(method.ties()))?;
+            set(&mut parameters, site, &chosen.characters)?;
+        }
+        Ok(parameters)
+    }
+
+    /// Quantizes the network with an alphabet of that many bits; `None` where `progress` ended it.
+    ///
+    /// # Errors
+    /// Values that are not finite, matrices that do not fit the memory, or images that cannot be read.
+    pub fn quantize(&mut self, bits: f64, scalar: f64, progress: &mut dyn Progress) -> Result<Option<Quantized>> {
+        let model = self.model.clone();
+        let stages = stages(&model);
+        let total = sites(&stages).filter(|site| site.bits(&self.settings, bits).is_some()).count();
+        let original = Network { stages: &stages, leaves: Leaves::constant(model.parameters()) };
+        let mut quantized = Quantized {
+            parameters: model.parameters().clone(),
+            packed: Vec::new(),
+            layers: Vec::new(),
+            left: Vec::new(),
+        };
+        if self.analog.is_empty() {
+            let budget = self.settings.memory_bytes() / FRONTIER;
+            self.analog.push(Activations::begin(&mut self.images, budget)?);
+        }
+        let mut analog = self.analog[0].clone();
+        let mut mine = analog.clone();
+        let last = stages.iter().rposition(|stage| !stage.groups.is_empty()).unwrap_or(0);
+        for number in 0..=last {
+            let before = quantized.layers.len();
+            for group in &stages[number].groups {
+                let network = Network { stages: &stages, leaves: Leaves::constant(&quantized.parameters) };
+                let changed = if group.is_first { before } else { quantized.layers.len() };
+                let pair = Pair { analog: (&original, &analog), quantized: (&network, &mine), are_same: changed == 0 };
+                let outcomes = self.group((number, group), &pair, [bits, scalar], &mut quantized.left)?;
+                for (site, outcome) in outcomes {
+                    set(&mut quantized.parameters, &site, &outcome.characters)?;
+                    if self.settings.bias_correction {
+                        fold::correct_bias(&mut quantized.parameters, &self.model, &site, &outcome.mean_error)?;
+                    }
+                    let shape = site.projection.map().weight_shape();
+                    let name = format!("{}.weight", site.name);
+                    quantized.packed.push(Packed::new(
+                        &name,
+                        &shape,
+                        site.groups(),
+                        (&outcome.characters, &outcome.grid),
+                    )?);
+                    let goes_on = progress.layer(quantized.layers.len() + 1, total, &outcome.result);
+                    quantized.layers.push(outcome.result);
+                    if !goes_on {
+                        return Ok(None);
+                    }
+                }
+            }
+            if number < last {
+                let next = self.next_analog(number, &analog, &original)?;
+                if quantized.layers.is_empty() {
+                    mine = next.clone();
+                } else {
+                    let network = Network { stages: &stages, leaves: Leaves::constant(&quantized.parameters) };
+                    mine.advance(&network, &mut self.images)?;
+                }
+                analog = next;
+            }
+        }
+        Ok(Some(quantized))
+    }
+
+    /// Measures the running statistics of batch norms anew with these parameters, on calibration images.
+    ///
+    /// # Errors
+    /// Images that cannot be read.
+    pub fn recalibrate(&mut self, evaluator: &Evaluator, parameters: &mut Parameters) -> Result<()> {
+        *parameters = self.images.recalibrate(evaluator, parameters, self.settings.recalibrate)?;
+        Ok(())
+    }
+
+    /// What the stage behind number `stage` is given in the original network.
+    fn next_analog(&mut self, stage: usize, analog: &Activations, original: &Network<'_>) -> Result<Activations> {
+        if let Some(kept) = self.analog.get(stage + 1) {
+            return Ok(kept.clone());
+        }
+        let mut next = analog.clone();
+        next.advance(original, &mut self.images)?;
+        let bytes: u64 = self.analog.iter().skip(1).chain([&next]).map(Activations::bytes).sum();
+        if self.reuses() && self.analog.len() == stage + 1 && bytes <= self.settings.memory_bytes() / REUSE {
+            self.analog.push(next.clone());
+        }
+        Ok(next)
+    }
+
+    /// Whether more than one network will be made.
+    fn reuses(&self) -> bool {
+        self.settings.bits.as_slice().len() * self.settings.alphabet_scalar.as_slice().len() > 1
+    }
+
+    fn method(&self) -> Method {
+        let Quantize { method: name, compat, order, damping, sweeps, .. } = self.settings;
+        Method { name, compat, order, damping, sweeps, seed: self.seed }
+    }
+
+    fn alphabet(&self, site: &Site, bits: f64, scalar: f64) -> Result<(Alphabet, Grid)> {
+        let Quantize { alphabet: name, radius, per_output, percentile, sparsity, threshold, .. } = self.settings;
+        let settings = Alphabet { name, bits, radius, per_output, percentile, scalar, sparsity, threshold };
+        let weights = rows_of(&self.model, site)?;
+        let of_layer = |error: Error| Error::argument("quantize", format!("{}: {error}", site.name));
+        let grid = alphabet(&settings, &weights.to_vec::<f32>()?, weights.shape()[0]).map_err(of_layer)?;
+        Ok((settings, grid))
+    }
+
+    /// Chooses the characters of the projections of a group.
+    fn group(
+        &mut self,
+        (stage, group): (usize, &Group),
+        pair: &Pair<'_>,
+        [bits, scalar]: [f64; 2],
+        left: &mut Vec<(String, String)>,
+    ) -> Result<Vec<(Site, Outcome)>> {
+        let start = Instant::now();
+        let chosen = group.sites.iter().filter_map(|site| Some((site, site.bits(&self.settings, bits)?)));
+        let chosen: Vec<(&Site, f64)> = chosen.collect();
+        let Some((first, _)) = chosen.first() else { return Ok(Vec::new()) };
+        if group.sees == Sees::Pairs {
+            let reason = "is a full quadratic form, whose inputs are all products of pairs";
+            left.extend(chosen.iter().map(|(site, _)| (site.name.clone(), reason.to_string())));
+            return Ok(Vec::new());
+        }
+        let method = self.method();
+        let collection = Collection {
+            inputs: first.inputs(&self.settings, self.seed, group.number),
+            memory: self.settings.memory_bytes(),
+            neurons: chosen.iter().map(|(site, _)| site.projection.map().outputs()).sum(),
+        };
+        let kept = self.first.take().filter(|(inputs, _)| group.number == 0 && *inputs == collection.inputs);
+        let seen = pair.collect((stage, group), &method, &collection, &mut self.images, kept.map(|(_, gram)| gram))?;
+        let collected = start.elapsed().as_secs_f64() / chosen.len() as f64;
+        let mut outcomes = Vec::new();
+        for (i, (site, bits)) in chosen.into_iter().enumerate() {
+            let start = Instant::now();
+            let (alphabet, grid) = self.alphabet(site, bits, scalar)?;
+            let weights = rows_of(&self.model, site)?;
+            let mode = alphabet.mode(method.ties());
+            let layer = group.number << 4 | i as u32;
+            let chosen = of_blocks(
+                &method,
+                &Work { site, weights: &weights, seen: &seen, inputs: collection.inputs, grid, mode, layer },
+            )?;
+            let measured = measure(site, &weights, &chosen.characters, &seen.sample)?;
+            let seconds = collected + start.elapsed().as_secs_f64();
+            outcomes.push((site.clone(), outcome(site, bits, (chosen, &seen.data), measured, seconds)?));
+        }
+        if let (Data::Gram(gram), 0, true) = (seen.data, group.number, self.reuses()) {
+            self.first = Some((collection.inputs, gram));
+        }
+        Ok(outcomes)
+    }
+}
+
+/// Shares of the memory budget: for the frontier of each network, and for inputs of the original one that later networks need again.
+const FRONTIER: u64 = 4;
+const REUSE: u64 = 2;
+
+/// What became of a matrix of weights.
+struct Outcome {
+    /// `[outputs, inputs]`
+    characters: Tensor,
+    grid: Grid,
+    mean_error: Vec<f64>,
+    result: LayerResult,
+}
+
+fn outcome(
+    site: &Site,
+    bits: f64,
+    (chosen, data): (Chosen, &Data),
+    measured: Measured,
+    seconds: f64,
+) -> Result<Outcome> {
+    let Chosen { characters, grid } = chosen;
+    let values = characters.to_vec::<f32>()?;
+    let row = characters.shape()[1];
+    let level = |i: usize, value: f32| grid.level_of(i / row, value);
+    let levels: std::collections::BTreeSet<_> = values.iter().enumerate().map(|(i, value)| level(i, *value)).collect();
+    let zeros = values.iter().filter(|value| **value == 0.0).count();
+    let largest = |neuron: usize| (0..grid.levels().len()).map(|i| grid.character(neuron, i).abs()).fold(0.0, f32::max);
+    let units = grid.units().len();
+    let result = LayerResult {
+        name: site.name.clone(),
+        weights: values.len(),
+        bits,
+        characters: grid.levels().len(),
+        distinct: levels.len(),
+        zeros: zeros as f64 / values.len().max(1) as f64,
+        radius: (0..units).map(|i| f64::from(largest(i))).sum::<f64>() / units as f64,
+        relative_error: measured.relative_error,
+        sqnr: -20.0 * measured.relative_error.log10(),
+        form: match data {
+            Data::None => Form::Weights,
+            Data::Gram(_) => Form::Gram,
+            Data::Rows(_) => Form::Data,
+        },
+        seconds,
+    };
+    Ok(Outcome { characters, grid, mean_error: measured.mean_error, result })
+}
+
+/// A matrix of weights with what a method needs to choose its characters.
+struct Work<'a> {
+    site: &'a Site,
+    /// `[outputs, inputs]`
+    weights: &'a Tensor,
+    seen: &'a Seen,
+    inputs: Inputs,
+    grid: Grid,
+    mode: Mode,
+    layer: u32,
+}
+
+/// The characters of all blocks of neurons that see the same inputs.
+fn of_blocks(method: &Method, work: &Work<'_>) -> Result<Chosen> {
+    let [outputs, row] = [work.weights.shape()[0], work.weights.shape()[1]];
+    let gram = match &work.seen.data {
+        Data::None => return Ok(method.round(work.weights, work.grid.clone(), work.mode)?),
+        Data::Rows([quantized, analog]) => {
+            return Ok(method.walk([quantized, analog], work.weights, work.grid.clone(), (work.mode, work.layer))?);
+        }
+        Data::Gram(gram) => gram,
+    };
+    let mut all = vec![0.0f32; outputs * row];
+    let mut units = vec![0.0f32; outputs];
+    let size = gram.size();
+    for block in 0..gram.blocks() {
+        let (rows, columns) = work.site.neurons(&work.inputs, block);
+        let weights = work.weights.slice(0, rows.clone())?.slice(1, columns.clone())?.contiguous();
+        let h = Tensor::from_slice([size, size], gram.h(block))?;
+        let c = if gram.is_of_two() { Tensor::from_slice([size, size], gram.c(block))? } else { h.clone() };
+        let grid = of_rows(&work.grid, rows.clone())?;
+        let layer = work.layer << 12 ^ block as u32;
+        let problem = Problem { weights: &weights, h: &h, c: &c, grid, mode: work.mode, layer };
+        let in_block = |error| Error::argument("quantize", format!("{}, block {block}: {error}", work.site.name));
+        let chosen = method.choose(&problem).map_err(in_block)?;
+        let characters = chosen.characters.to_vec::<f32>()?;
+        for (i, values) in rows.clone().zip(characters.chunks_exact(columns.len())) {
+            all[i * row + columns.start..][..columns.len()].copy_from_slice(values);
+            let units_here = chosen.grid.units();
+            units[i] = units_here[if units_here.len() == 1 { 0 } else { i - rows.start }];
+        }
+    }
+    // One unit for all stays one.
+    let first = units[0];
+    let grid = if units.iter().all(|unit| *unit == first) {
+        work.grid.with_units(vec![first])?
+    } else {
+        work.grid.with_units(units)?
+    };
+    Ok(Chosen { characters: Tensor::from_vec([outputs, row], all)?, grid })
+}
+
+/// The alphabet of some neurons.
+fn of_rows(grid: &Grid, rows: Range<usize>) -> Result<Grid> {
+    let some = |values: &[f32]| if values.len() == 1 { values.to_vec() } else { values[rows.clone()].to_vec() };
+    Ok(Grid::new(grid.levels().to_vec(), some(grid.units()))?.with_zero_points(some(grid.zero_points()))?)
+}
+
+/// The weights of a projection, `[outputs, inputs]`.
+fn rows_of(model: &Model, site: &Site) -> Result<Tensor> {
+    let weights = &model.parameters().parameters()[site.projection.weight()].value;
+    let outputs = site.projection.map().outputs();
+    Ok(weights.contiguous().reshape([outputs, weights.numel() / outputs.max(1)])?)
+}
+
+/// Puts characters `[outputs, inputs]` in the place of a projection's weights.
+fn set(parameters: &mut Parameters, site: &Site, characters: &Tensor) -> Result<()> {
+    let parameter = &parameters.parameters()[site.projection.weight()];
+    let (name, shape) = (parameter.name.clone(), *parameter.value.shape());
+    Ok(parameters.set(&name, &characters.reshape(shape)?)?)
+}

@@ -1,0 +1,334 @@
+use super::packed::{Packed, pack};
+use super::quantizer::{Progress, Quantized, Quantizer};
+use super::result::{Accuracy, LayerResult, Point, SearchResult};
+use crate::checkpoint::{CheckpointFolder, Purpose, State};
+use crate::experiment::{Experiment, Quantize};
+use crate::nn::Parameters;
+use crate::run::{Environment, LogFile, RunError, RunFolder, read_json};
+use crate::train::{CalibrationImages, EvaluateOptions, Evaluator, Observer, Probe, ProbeOptions, Score, StopFlag};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What a search is told beside its network.
+#[derive(Clone, Debug, Default)]
+pub struct SearchOptions {
+    /// Where the data sets are.
+    pub data_root: PathBuf,
+    /// Images that networks are compared on; 0 = all of the split.
+    pub images: usize,
+    /// Where and how the process runs.
+    pub environment: Option<Environment>,
+    /// Set by another thread to stop.
+    pub stop: StopFlag,
+}
+
+/// What a [`Search`] tells while it runs.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SearchEvent<'a> {
+    /// A network of the grid begins.
+    Begins {
+        /// Its number, from 0.
+        number: usize,
+        /// Networks in all.
+        total: usize,
+        /// Bits of its weights.
+        bits: f64,
+        /// Factor of its radii.
+        alphabet_scalar: f64,
+    },
+    /// A layer is quantized.
+    Layer {
+        /// Layers done.
+        done: usize,
+        /// Layers in all.
+        total: usize,
+        /// What became of it.
+        result: &'a LayerResult,
+    },
+    /// A network is done, or was done before the search was taken up again.
+    Point {
+        /// Its number, from 0.
+        number: usize,
+        /// Networks in all.
+        total: usize,
+        /// What became of it.
+        point: &'a Point,
+    },
+}
+
+/// Hears of a search, and of the evaluations within.
+pub trait Watch: Observer {
+    /// What happens.
+    fn search(&mut self, event: &SearchEvent<'_>);
+}
+
+/// The quantization of a trained network for every point of a grid, in the folder of a run of its own. A search that was stopped or killed goes on with the points
+/// that are missing, and ends with the same network.
+#[derive(Debug)]
+pub struct Search {
+    folder: RunFolder,
+    evaluator: Evaluator,
+    experiment: Experiment,
+    settings: Quantize,
+    options: SearchOptions,
+}
+
+/// What a search began with: `quantize.json`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Beginning {
+    /// SHA-256 of the weights.
+    weights: String,
+    settings: Quantize,
+    seed: u64,
+}
+
+const BEGINNING: &str = "quantize.json";
+const POINTS: &str = "points";
+/// What the search came to, in the folder of its run.
+pub const RESULT: &str = "quantization.json";
+
+impl Search {
+    /// Begins in the folder, which is made where it does not exist, or takes up the search that is there.
+    ///
+    /// # Errors
+    /// The folder holds something else than this search.
+    pub fn open(evaluator: Evaluator, settings: &Quantize, path: &Path, options: SearchOptions) -> Result<Self> {
+        if !evaluator.packed().is_empty() {
+            let message = "its weights are quantized already; name the run that trained it";
+            return Err(Error::Config(format!("{}: {message}", evaluator.path().display())));
+        }
+        let experiment = Experiment { quantize: Some(settings.clone()), ..evaluator.experiment().clone() };
+        let beginning = Beginning { weights: evaluator.digest()?, settings: settings.clone(), seed: experiment.seed };
+        let folder = RunFolder::take(path)?;
+        match read_json::<Beginning>(&path.join(BEGINNING))? {
+            Some(other) if other == beginning => {}
+            Some(_) => {
+                let message = "holds the quantization of another network or with other settings; choose another folder with --out";
+                return Err(RunError::NotARun { path: path.to_path_buf(), message: message.into() }.into());
+            }
+            None => {
+                let mut entries = fs::read_dir(path).map_err(RunError::io(path, "read"))?;
+                if entries.any(|entry| entry.is_ok_and(|e| e.file_name() != "lock")) {
+                    return Err(RunError::Exists { path: path.to_path_buf() }.into());
+                }
+                folder.write_json(BEGINNING, &beginning)?;
+            }
+        }
+        fs::create_dir_all(path.join(POINTS)).map_err(RunError::io(&path.join(POINTS), "create"))?;
+        Ok(Search { folder, evaluator, experiment, settings: settings.clone(), options })
+    }
+
+    /// Whether the folder holds a search of this network with these settings.
+    ///
+    /// # Errors
+    /// Its files cannot be read.
+    pub fn is_at(evaluator: &Evaluator, settings: &Quantize, path: &Path) -> Result<bool> {
+        let seed = evaluator.experiment().seed;
+        let beginning = Beginning { weights: evaluator.digest()?, settings: settings.clone(), seed };
+        Ok(read_json::<Beginning>(&path.join(BEGINNING))?.is_some_and(|other| other == beginning))
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Quantizes the network for all points that are missing. `None` where it was stopped; what is done is saved then.
+    ///
+    /// # Errors
+    /// The data, the disk or the engine fails.
+    pub fn run(&mut self, watch: &mut dyn Watch) -> Result<Option<SearchResult>> {
+        if let Some(result) = read_json(&self.path().join(RESULT))? {
+            return Ok(Some(result));
+        }
+        let images = CalibrationImages::open(&self.evaluator, &self.options.data_root, self.settings.samples)?;
+        let mut quantizer = Quantizer::new(self.evaluator.model(), &self.settings, self.experiment.seed, images)?;
+        let options = ProbeOptions {
+            data_root: self.options.data_root.clone(),
+            images: self.options.images,
+            calibration_images: 0,
+            stop: self.options.stop.clone(),
+        };
+        let probe = Probe::new(self.evaluator.clone(), &options)?;
+        let Some(analog) = self.analog(&probe, watch)? else { return Ok(None) };
+        let grid: Vec<[f64; 2]> = self
+            .settings
+            .bits
+            .as_slice()
+            .iter()
+            .flat_map(|bits| self.settings.alphabet_scalar.as_slice().iter().map(|scalar| [*bits, *scalar]))
+            .collect();
+        let checkpoints = CheckpointFolder::open(&self.folder.checkpoints(), 1)?;
+        let mut points: Vec<Point> = Vec::new();
+        let total = grid.len();
+        for (number, [bits, alphabet_scalar]) in grid.into_iter().enumerate() {
+            if let Some(point) = read_json::<Point>(&self.path().join(file(number)))? {
+                watch.search(&SearchEvent::Point { number, total, point: &point });
+                points.push(point);
+                continue;
+            }
+            watch.search(&SearchEvent::Begins { number, total, bits, alphabet_scalar });
+            let Some((point, quantized)) = self.point(&mut quantizer, &probe, [bits, alphabet_scalar], watch)? else {
+                return Ok(None);
+            };
+            // The network first: a search that is killed in between does this point again.
+            if best(&points).is_none_or(|best| point.score.correct > points[best].score.correct) {
+                let state = self.state()?;
+                checkpoints.save_best(&pack(state, named(&quantized.parameters), &quantized.packed)?)?;
+            }
+            self.folder.write_json(&file(number), &point)?;
+            watch.search(&SearchEvent::Point { number, total, point: &point });
+            points.push(point);
+        }
+        self.finish(&quantizer, analog, (probe.split(), points), watch)
+    }
+
+    /// Top-1 accuracy of the original network on the images that networks are compared on.
+    fn analog(&self, probe: &Probe, watch: &mut dyn Watch) -> Result<Option<Score>> {
+        const FILE: &str = "points/analog.json";
+        if let Some(score) = read_json(&self.path().join(FILE))? {
+            return Ok(Some(score));
+        }
+        let Some(score) = probe.score(self.evaluator.parameters().clone(), watch)? else { return Ok(None) };
+        self.folder.write_json(FILE, &score)?;
+        Ok(Some(score))
+    }
+
+    fn point(
+        &self,
+        quantizer: &mut Quantizer,
+        probe: &Probe,
+        [bits, alphabet_scalar]: [f64; 2],
+        watch: &mut dyn Watch,
+    ) -> Result<Option<(Point, Quantized)>> {
+        let start = Instant::now();
+        let mut progress = Told { watch, stop: &self.options.stop };
+        let Some(mut quantized) = quantizer.quantize(bits, alphabet_scalar, &mut progress)? else { return Ok(None) };
+        if self.settings.recalibrate > 0 {
+            quantizer.recalibrate(&self.evaluator, &mut quantized.parameters)?;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let Some(score) = probe.score(quantized.parameters.clone(), watch)? else { return Ok(None) };
+        let Some(msq) = probe.score(quantizer.round(bits, alphabet_scalar)?, watch)? else { return Ok(None) };
+        let point = Point {
+            bits,
+            alphabet_scalar,
+            score,
+            msq,
+            seconds,
+            size_bytes: size(&quantized.parameters, &quantized.packed),
+            layers: quantized.layers.clone(),
+            left: quantized.left.clone(),
+        };
+        Ok(Some((point, quantized)))
+    }
+
+    /// Evaluates the best network on the test images and makes the folder that of a run.
+    fn finish(
+        &self,
+        quantizer: &Quantizer,
+        analog: Score,
+        (split, points): (&str, Vec<Point>),
+        watch: &mut dyn Watch,
+    ) -> Result<Option<SearchResult>> {
+        let best = best(&points).ok_or_else(|| Error::Config("the grid has no point".into()))?;
+        let kept = Evaluator::open(&CheckpointFolder::open(&self.folder.checkpoints(), 1)?.best())?;
+        let rounded =
+            self.evaluator.with_parameters(&quantizer.round(points[best].bits, points[best].alphabet_scalar)?)?;
+        let mut tested = Vec::new();
+        for evaluator in [&self.evaluator, &rounded, &kept] {
+            let options = EvaluateOptions {
+                data_root: self.options.data_root.clone(),
+                stop: self.options.stop.clone(),
+                ..EvaluateOptions::default()
+            };
+            let Some(evaluation) = evaluator.evaluate(&options, watch)? else { return Ok(None) };
+            tested.push(Accuracy {
+                top1: evaluation.report.top1,
+                top5: evaluation.report.top5,
+                images: evaluation.report.images,
+            });
+        }
+        let [analog_test, msq_test, test] = [tested[0], tested[1], tested[2]];
+        let result = SearchResult {
+            name: self.experiment.name.clone(),
+            run: self.evaluator.path().display().to_string(),
+            method: self.settings.method.name().to_string(),
+            split: split.to_string(),
+            samples: self.settings.samples,
+            analog,
+            analog_test,
+            msq_test,
+            test,
+            size_before: size(self.evaluator.parameters(), &[]),
+            best,
+            points,
+        };
+        self.folder.write_json(RESULT, &result)?;
+        if let Some(environment) = &self.options.environment {
+            self.folder.write_json("env.json", environment)?;
+        }
+        let origin = format!("quantized from {} by {}", result.run, result.method);
+        LogFile::open(&self.path().join("log.txt"))?.line(&origin)?;
+        // Last, because it makes the folder that of a run.
+        let text = self
+            .experiment
+            .to_toml()
+            .map_err(|e| Error::Config(format!("the experiment cannot be written as TOML: {e}")))?;
+        self.folder.write("config.resolved.toml", text)?;
+        Ok(Some(result))
+    }
+
+    /// The state that the quantized network's checkpoint has.
+    fn state(&self) -> Result<State> {
+        let text = self
+            .experiment
+            .to_toml()
+            .map_err(|e| Error::Config(format!("the experiment cannot be written as TOML: {e}")))?;
+        Ok(State { purpose: Purpose::Weights, experiment: text, ..self.evaluator.state().clone() })
+    }
+}
+
+/// Tells of layers, and stops where it should.
+struct Told<'a> {
+    watch: &'a mut dyn Watch,
+    stop: &'a StopFlag,
+}
+
+impl Progress for Told<'_> {
+    fn layer(&mut self, done: usize, total: usize, result: &LayerResult) -> bool {
+        self.watch.search(&SearchEvent::Layer { done, total, result });
+        !self.stop.is_set()
+    }
+}
+
+fn file(number: usize) -> String {
+    format!("{POINTS}/{number:04}.json")
+}
+
+/// The point of the most right answers, the first of equals.
+fn best(points: &[Point]) -> Option<usize> {
+    (0..points.len()).reduce(|best, i| if points[i].score.correct > points[best].score.correct { i } else { best })
+}
+
+fn named(parameters: &Parameters) -> Vec<(String, qtensor::Tensor)> {
+    parameters.named().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect()
+}
+
+/// Bytes of all parameters and statistics, quantized ones packed.
+fn size(parameters: &Parameters, packed: &[Packed]) -> u64 {
+    let floats = parameters
+        .named()
+        .filter(|(name, tensor)| tensor.dtype().is_float() && !packed.iter().any(|packed| packed.about.name == *name));
+    let floats: usize = floats.map(|(_, tensor)| 4 * tensor.numel()).sum();
+    (floats + packed.iter().map(Packed::bytes).sum::<usize>()) as u64
+}
+
+/// Watches nothing.
+impl Watch for crate::train::Silent {
+    fn search(&mut self, _: &SearchEvent<'_>) {}
+}
