@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Report(Report),
     /// Make a quadratic network smaller by the importance of its layers, and train what is left
     Autobuild(Autobuild),
+    /// Quantize the weights of a trained network
+    Quantize(Quantize),
     /// List what an experiment file may name
     List(List),
     /// List, fetch or verify data sets
@@ -335,6 +337,54 @@ pub(crate) struct Autobuild {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "Without an experiment the most recent run is quantized; with one, its newest run, which is trained first where there is none.
+Several bits or scalars make a grid, of which the best network is kept. The same command goes on with a grid that was stopped or killed.
+
+Examples:
+  quartz quantize --bits 4
+  quartz quantize --run runs/cifar-resnet-1 --bits 1.58,2,3,4 --method gpfq --alphabet-scalar 1:6 --set 'quantize.radius=\"median\"'
+  quartz quantize experiments/gpfq_mnist.toml")]
+pub(crate) struct Quantize {
+    /// An experiment file with a [quantize] section
+    #[arg(value_name = "EXPERIMENT")]
+    pub(crate) experiment: Option<PathBuf>,
+    /// The run to quantize [default: the most recent one]
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<PathBuf>,
+    /// A checkpoint to quantize instead of the best one of the run
+    #[arg(long, value_name = "FILE", conflicts_with = "run")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// Bits of a weight, 1.58 for ternary: a number, several, or a range such as 2:4
+    #[arg(long, value_name = "B,…")]
+    pub(crate) bits: Option<String>,
+    /// Factor of the alphabet's radius: a number, several, or a range such as 1:6 or 1:2:0.25
+    #[arg(long, value_name = "C,…")]
+    pub(crate) alphabet_scalar: Option<String>,
+    /// How characters are chosen, see `list quantizers`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) method: Option<String>,
+    /// Training images to calibrate with
+    #[arg(long, value_name = "N")]
+    pub(crate) samples: Option<usize>,
+    /// Layers to quantize, * for any characters [default: all]
+    #[arg(long, value_name = "PATTERN,…", value_delimiter = ',')]
+    pub(crate) layers: Vec<String>,
+    /// Layers to leave as they are
+    #[arg(long, value_name = "PATTERN,…", value_delimiter = ',')]
+    pub(crate) skip: Vec<String>,
+    /// Set another key of the experiment, as in quantize.radius=\"median\" (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    #[command(flatten)]
+    pub(crate) root: DataRoot,
+    /// Folder of the quantized network's run [default: runs/NAME-METHOD-N]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct List {
     /// What to list
     #[arg(value_enum)]
@@ -353,6 +403,9 @@ pub(crate) enum Listed {
     Modes,
     Maskings,
     Reductions,
+    Quantizers,
+    Alphabets,
+    Radii,
 }
 
 #[derive(Args, Debug)]

@@ -48,6 +48,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Summary(arguments) => commands::summary::run(arguments),
         Command::Report(arguments) => commands::report::run(arguments),
         Command::Autobuild(arguments) => commands::autobuild::run(arguments),
+        Command::Quantize(arguments) => commands::quantize::run(arguments),
         Command::List(arguments) => commands::list::run(arguments),
         Command::Data(arguments) => commands::data::run(arguments),
         Command::Doctor(arguments) => commands::doctor::run(arguments),

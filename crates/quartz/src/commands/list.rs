@@ -3,8 +3,8 @@
 use crate::args::{List, Listed};
 use crate::failure::Failure;
 use qzoo::experiment::{
-    ActivationName, BackwardMode, Dataset, InitName, Masking, ModelName, NeuronName, OptimName, ReductionName,
-    ScheduleName,
+    ActivationName, AlphabetName, BackwardMode, Dataset, InitName, Masking, ModelName, NeuronName, OptimName,
+    QuantizerName, RadiusName, ReductionName, ScheduleName,
 };
 use qzoo::nn::Neuron;
 
@@ -21,6 +21,9 @@ pub(crate) fn run(arguments: &List) -> Result<(), Failure> {
         Listed::Modes => BackwardMode::ENTRIES,
         Listed::Maskings => Masking::ENTRIES,
         Listed::Reductions => ReductionName::ENTRIES,
+        Listed::Quantizers => QuantizerName::ENTRIES,
+        Listed::Alphabets => AlphabetName::ENTRIES,
+        Listed::Radii => RadiusName::ENTRIES,
     };
     let width = entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
     if arguments.what == Listed::Neurons {

@@ -11,6 +11,7 @@ pub(crate) mod list;
 mod memory;
 pub(crate) mod predict;
 mod profile;
+pub(crate) mod quantize;
 pub(crate) mod report;
 pub(crate) mod signals;
 pub(crate) mod summary;
