@@ -5,6 +5,7 @@
 //! Products of bf16 are summed in f32: see [`Isa::dot_bf16`](crate::isa::Isa::dot_bf16) for their rounding.
 
 mod blocking;
+mod gram;
 mod half;
 mod matrix;
 mod pack;
@@ -17,6 +18,7 @@ mod vector;
 
 use crate::Activation;
 use crate::isa::dispatch;
+pub(crate) use gram::add_products;
 use matrix::Matrix;
 use product::Product;
 use qtensor::{DType, Error, Result, Tensor};

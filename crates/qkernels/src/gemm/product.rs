@@ -13,7 +13,7 @@ use qtensor::{DType, Tensor};
 use std::ops::Range;
 
 /// Vectors of a full panel of `B`.
-const PANEL_VECTORS: usize = 2;
+pub(super) const PANEL_VECTORS: usize = 2;
 
 /// The fewest panels that pay for a copy of the rows that they read.
 const COPYING: usize = 2;
@@ -128,12 +128,12 @@ impl<const DOT: bool> Kernel for Product<'_, DOT> {
 }
 
 /// Whole operands to be packed in groups of panels.
-struct Packing<'a> {
-    strips: Strips<'a>,
-    b: Matrix<'a>,
-    depth: usize,
-    to_a: Option<SharedOut<f32>>,
-    to_b: Option<SharedOut<f32>>,
+pub(super) struct Packing<'a> {
+    pub(super) strips: Strips<'a>,
+    pub(super) b: Matrix<'a>,
+    pub(super) depth: usize,
+    pub(super) to_a: Option<SharedOut<f32>>,
+    pub(super) to_b: Option<SharedOut<f32>>,
 }
 
 /// Columns of a group: enough to read runs of some cache lines from each row.
@@ -143,7 +143,7 @@ const GROUP_STRIPS: usize = 8;
 
 impl Packing<'_> {
     /// Groups of `A` and of `B`.
-    fn groups(&self) -> [usize; 2] {
+    pub(super) fn groups(&self) -> [usize; 2] {
         let of_a = self.to_a.map_or(0, |_| self.strips.count().div_ceil(GROUP_STRIPS));
         let of_b = self.to_b.map_or(0, |_| self.b.columns.div_ceil(GROUP) * self.b.rows.div_ceil(self.depth));
         [of_a, of_b]
@@ -151,10 +151,10 @@ impl Packing<'_> {
 }
 
 /// One group of panels, the groups of `A` first.
-struct PackGroup<'a> {
-    packing: &'a Packing<'a>,
-    groups: [usize; 2],
-    group: usize,
+pub(super) struct PackGroup<'a> {
+    pub(super) packing: &'a Packing<'a>,
+    pub(super) groups: [usize; 2],
+    pub(super) group: usize,
 }
 
 impl Kernel for PackGroup<'_> {
@@ -181,7 +181,7 @@ impl Kernel for PackGroup<'_> {
 }
 
 /// Where a whole packed `B` of `n` columns holds the panel that starts with `column` of the block of `k` in `rows`.
-fn packed_b_start<I: Isa>(n: usize, rows: &Range<usize>, column: usize) -> usize {
+pub(super) fn packed_b_start<I: Isa>(n: usize, rows: &Range<usize>, column: usize) -> usize {
     packed_length(n, rows.start, I::LANES) + column * rows.len()
 }
 

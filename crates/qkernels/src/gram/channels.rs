@@ -60,6 +60,7 @@ impl Kernel for Piece<'_> {
         let Piece { batch, images, sources, rows, lanes } = self;
         let [height, width] = batch.geometry.kernel;
         let squares = Squares::new::<I>(height * width, sources);
+        let places = squares.places();
         let tensor = squares.padded() * BLOCK;
         let mut taps = vec![0.0f32; sources * tensor];
         let mut of_tile = vec![0.0f32; squares.sums() * I::LANES];
@@ -71,11 +72,11 @@ impl Kernel for Piece<'_> {
                 isa.outline(Fill { batch, images, rows: first..end, lanes, to });
             }
             let (quantized, analog) = taps.split_at(tensor);
-            let (taps, of_tile) = ([quantized, analog], &mut of_tile[..]);
+            let (taps, places, of_tile) = ([quantized, analog], &places[..], &mut of_tile[..]);
             match squares.side {
-                1 => isa.outline(AddBlock::<1> { squares, taps, sums: of_tile }),
-                3 => isa.outline(AddBlock::<3> { squares, taps, sums: of_tile }),
-                _ => isa.outline(AddBlock::<5> { squares, taps, sums: of_tile }),
+                1 => isa.outline(AddBlock::<1> { squares, places, taps, sums: of_tile }),
+                3 => isa.outline(AddBlock::<3> { squares, places, taps, sums: of_tile }),
+                _ => isa.outline(AddBlock::<5> { squares, places, taps, sums: of_tile }),
             }
             if (end - rows.start).is_multiple_of(ROWS) || end == rows.end {
                 for (sum, x) in sums.iter_mut().zip(of_tile) {

@@ -13,6 +13,14 @@ pub(super) struct Squares {
     sources: usize,
 }
 
+/// Where a square belongs: `H`, which is matrix 0, or `C`; row and column count squares.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    matrix: usize,
+    row: usize,
+    column: usize,
+}
+
 /// Where a sum belongs.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Target {
@@ -37,7 +45,8 @@ impl Squares {
 
     /// Products for each place.
     fn work(&self) -> usize {
-        self.squares().count() * self.side * self.side
+        let count = self.taps.div_ceil(self.side);
+        (count * (count + 1) / 2 + (self.sources - 1) * count * count) * self.side * self.side
     }
 
     /// Taps rounded up to whole squares.
@@ -50,22 +59,22 @@ impl Squares {
         self.work() + 2 * self.sources * self.padded()
     }
 
-    /// All squares, as matrix, row and column in squares: the lower triangle of `H`, then all of `C`.
-    pub(super) fn squares(&self) -> impl Iterator<Item = (usize, [usize; 2])> + use<> {
+    /// All squares: the lower triangle of `H`, then all of `C`.
+    pub(super) fn places(&self) -> Vec<Place> {
         let count = self.taps.div_ceil(self.side);
-        (0..self.sources).flat_map(move |matrix| {
-            (0..count).flat_map(move |row| {
-                let columns = if matrix == 0 { row + 1 } else { count };
-                (0..columns).map(move |column| (matrix, [row, column]))
-            })
-        })
+        let rows = (0..self.sources).flat_map(|matrix| (0..count).map(move |row| (matrix, row)));
+        let columns = |(matrix, row)| {
+            let columns = if matrix == 0 { row + 1 } else { count };
+            (0..columns).map(move |column| Place { matrix, row, column })
+        };
+        rows.flat_map(columns).collect()
     }
 
     /// Where each sum belongs; `None` of those that only fill up squares.
     pub(super) fn targets(&self) -> Vec<Option<Target>> {
         let Squares { taps, side, sources } = *self;
         let mut targets = Vec::with_capacity(self.sums());
-        for (matrix, [row, column]) in self.squares() {
+        for Place { matrix, row, column } in self.places() {
             for (i, j) in (0..side).flat_map(|i| (0..side).map(move |j| (row * side + i, column * side + j))) {
                 let is_wanted = i < taps && j < taps && (matrix > 0 || j <= i);
                 targets.push(is_wanted.then_some(Target::Product(matrix, [i, j])));
@@ -87,6 +96,8 @@ impl Squares {
 /// Adds the products of one block of places to the sums of all squares. `SIDE` must be that of the squares.
 pub(super) struct AddBlock<'a, const SIDE: usize> {
     pub(super) squares: Squares,
+    /// All places of the squares.
+    pub(super) places: &'a [Place],
     /// Of each tensor [`BLOCK`] numbers for each padded tap.
     pub(super) taps: [&'a [f32]; 2],
     /// A vector for each sum.
@@ -100,11 +111,9 @@ impl<const SIDE: usize> Kernel for AddBlock<'_, SIDE> {
     fn run<I: Isa>(self, isa: I) {
         let [quantized, analog] = self.taps.map(|taps| taps.as_chunks::<BLOCK>().0.as_chunks::<SIDE>().0);
         let (products, columns) = self.sums.split_at_mut(self.squares.work() * I::LANES);
-        for ((matrix, [row, column]), sums) in
-            self.squares.squares().zip(products.chunks_exact_mut(SIDE * SIDE * I::LANES))
-        {
-            let right = if matrix == 0 { quantized } else { analog };
-            square(isa, &quantized[row], &right[column], sums);
+        for (place, sums) in self.places.iter().zip(products.chunks_exact_mut(SIDE * SIDE * I::LANES)) {
+            let right = if place.matrix == 0 { quantized } else { analog };
+            square(isa, &quantized[place.row], &right[place.column], sums);
         }
         let sources = [quantized, analog].into_iter().take(self.squares.sources);
         for (taps, sums) in sources.flatten().zip(columns.chunks_exact_mut(2 * SIDE * I::LANES)) {
