@@ -13,7 +13,7 @@ use std::ops::Range;
 /// Rows of a task that is worth handing to another thread.
 const TASK: usize = 8 * ROWS;
 /// Tasks of a batch, unless there are more sets of channels: each has sums of its own.
-const MOST_TASKS: usize = 128;
+const MOST_TASKS: usize = 64;
 
 /// Adds a batch, given as the memory of each tensor.
 pub(super) fn add_channels(batch: &Batch, images: &[&[f32]], totals: &mut Totals) -> Result<()> {

@@ -70,7 +70,7 @@ impl Gram {
         Ok(Gram { inputs, sources, totals, tiles, images: 0, rows: 0 })
     }
 
-    /// The most bytes that such sums take at any time, the end included, without the mini-batches themselves.
+    /// The most bytes that such sums take at any time, the end included, without the mini-batches themselves and a little scratch memory of each thread.
     ///
     /// # Errors
     /// As [`new`](Self::new).
