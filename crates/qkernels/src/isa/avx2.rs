@@ -41,7 +41,6 @@ impl Avx2 {
 
 // SAFETY: `assume` is the only constructor.
 unsafe impl Isa for Avx2 {
-    type F32 = __m256;
     type Mask = __m256;
     const LANES: usize = 8;
     const REGISTERS: usize = 16;

@@ -29,7 +29,6 @@ macro_rules! avx512 {
 
         // SAFETY: `assume` is the only constructor.
         unsafe impl Isa for $name {
-            type F32 = __m512;
             type Mask = __mmask16;
             const LANES: usize = 16;
             const REGISTERS: usize = 32;
@@ -172,7 +171,7 @@ macro_rules! avx512 {
 
 /// A mask of the first `count <= 16` lanes.
 #[inline(always)]
-fn first(count: usize) -> __mmask16 {
+pub(super) fn first(count: usize) -> __mmask16 {
     ((1u32 << count) - 1) as __mmask16
 }
 

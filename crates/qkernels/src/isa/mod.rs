@@ -11,6 +11,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod bf16_lanes;
+mod integers;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -20,6 +21,7 @@ mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use integers::Integers;
 use qtensor::bf16;
 use std::sync::OnceLock;
 pub(crate) use stored::Stored;
@@ -28,9 +30,7 @@ pub(crate) use stored::Stored;
 ///
 /// # Safety
 /// A value must exist only where the CPU supports the instructions that its methods use.
-pub unsafe trait Isa: Outline + Copy + Send + Sync + 'static {
-    /// A vector of [`LANES`](Isa::LANES) f32.
-    type F32: Copy + Send + Sync;
+pub unsafe trait Isa: Integers + Outline + Copy + Send + Sync + 'static {
     /// One truth value a lane.
     type Mask: Copy;
     /// f32 in a vector.

@@ -20,7 +20,6 @@ macro_rules! arithmetic {
 
 // SAFETY: `assume` is the only constructor.
 unsafe impl Isa for Neon {
-    type F32 = float32x4_t;
     type Mask = uint32x4_t;
     const LANES: usize = 4;
     const REGISTERS: usize = 32;

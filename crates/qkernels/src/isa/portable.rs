@@ -6,12 +6,12 @@ use super::Isa;
 #[derive(Clone, Copy)]
 pub(super) struct Portable(());
 
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 type Vector = [f32; LANES];
 
 /// An array from the value of each lane: a loop, which the compiler inlines wherever it is used.
 #[inline(always)]
-fn from_fn<T: Copy + Default>(lane: impl Fn(usize) -> T) -> [T; LANES] {
+pub(super) fn from_fn<T: Copy + Default>(lane: impl Fn(usize) -> T) -> [T; LANES] {
     let mut lanes = [T::default(); LANES];
     for (i, x) in lanes.iter_mut().enumerate() {
         *x = lane(i);
@@ -21,7 +21,6 @@ fn from_fn<T: Copy + Default>(lane: impl Fn(usize) -> T) -> [T; LANES] {
 
 // SAFETY: every CPU supports plain Rust.
 unsafe impl Isa for Portable {
-    type F32 = Vector;
     type Mask = [bool; LANES];
     const LANES: usize = LANES;
     const REGISTERS: usize = 16;
