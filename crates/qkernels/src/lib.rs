@@ -7,6 +7,7 @@ pub mod elementwise;
 pub mod feedback;
 pub mod gemm;
 pub mod gram;
+pub mod i8;
 pub mod isa;
 pub mod naive;
 pub mod norm;

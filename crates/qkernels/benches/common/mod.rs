@@ -43,8 +43,9 @@ impl<'a> Rates<'a> {
         Rates { group, peak }
     }
 
-    /// Measures `work` of so many operations, then prints its best rate and the share of the peak.
-    pub(crate) fn bench<R>(&mut self, name: &str, operations: usize, mut work: impl FnMut() -> R) {
+    /// Measures `work` of so many operations, then prints its best rate and the share of the peak. Returns its best time in seconds, infinite where the
+    /// command line leaves it out.
+    pub(crate) fn bench<R>(&mut self, name: &str, operations: usize, mut work: impl FnMut() -> R) -> f64 {
         let mut best = f64::INFINITY;
         self.group.throughput(Throughput::Elements(operations as u64));
         self.group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
@@ -62,5 +63,6 @@ impl<'a> Rates<'a> {
             let rate = operations as f64 / best / 1e9;
             println!("{:24}best:  {rate:.1} GFLOP/s, {:.1} % of the peak", "", 100.0 * rate / self.peak);
         }
+        best
     }
 }

@@ -245,6 +245,6 @@ impl DepthwiseBlocks {
 }
 
 /// The size of equal pieces of `length`, none larger than `most`.
-pub(super) fn even_piece(length: usize, most: usize) -> usize {
+pub(crate) fn even_piece(length: usize, most: usize) -> usize {
     length.div_ceil(length.div_ceil(most.max(1)).max(1)).max(1)
 }

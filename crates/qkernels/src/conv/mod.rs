@@ -35,6 +35,7 @@ mod winograd;
 use crate::isa::Stored;
 use crate::norm::Moments;
 use crate::{Activation, isa, naive};
+pub(crate) use algorithm::even_piece;
 pub use algorithm::{Algorithm, Direction};
 use correlate::Correlation;
 use depthwise::Depthwise;
@@ -52,6 +53,7 @@ pub use stacked::{
 use stage::Images;
 use weights::Weights;
 use winograd::Ending;
+pub(crate) use winograd::{Tiles, odd_lines};
 
 /// How a convolution walks its input; pairs are (height, width).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -10,7 +10,7 @@ fn values(x: &Tensor) -> Result<Vec<f64>> {
 }
 
 /// Calls `visit(index of x, index of w, index of y)` for every product in a convolution; the indices are row-major (`N, C, H, W`).
-fn for_each_product(g: &Geometry, mut visit: impl FnMut(usize, usize, usize)) {
+pub(super) fn for_each_product(g: &Geometry, mut visit: impl FnMut(usize, usize, usize)) {
     let (group_in, group_out) = (g.channels / g.groups, g.filters / g.groups);
     for (n, o) in (0..g.batch).flat_map(|n| (0..g.filters).map(move |o| (n, o))) {
         for (oh, ow) in (0..g.out[0]).flat_map(|oh| (0..g.out[1]).map(move |ow| (oh, ow))) {

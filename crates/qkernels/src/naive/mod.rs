@@ -5,6 +5,7 @@ pub mod elementwise;
 pub mod feedback;
 pub mod gemm;
 pub mod gram;
+pub mod int8;
 pub mod norm;
 pub mod pool;
 pub mod reduce;

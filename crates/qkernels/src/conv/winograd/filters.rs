@@ -207,8 +207,8 @@ fn point_step(depth: usize, width: usize) -> usize {
     odd_lines(depth * width)
 }
 
-/// The next odd multiple of a cache line of f32.
-pub(super) fn odd_lines(length: usize) -> usize {
+/// The next odd multiple of a cache line of words of 32 bits, so that arrays of this length do not share a few places of the cache.
+pub(crate) fn odd_lines(length: usize) -> usize {
     const LINE: usize = 16;
     (length.div_ceil(LINE) | 1) * LINE
 }

@@ -23,8 +23,10 @@ use crate::par::SharedOut;
 use correlate::Correlation;
 pub(super) use correlate::Ending;
 use filters::Filters;
+pub(crate) use filters::odd_lines;
 use qtensor::{Result, Tensor};
 use std::marker::PhantomData;
+pub(crate) use tiling::Tiles;
 use transform::{Form, FourByThree, TwoByFive};
 use weight_grad::WeightGrad;
 

@@ -7,15 +7,15 @@ use std::ops::Range;
 
 /// The tiles of a batch of images, numbered row by row and image by image.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tiles {
+pub(crate) struct Tiles {
     pub(super) rows: usize,
     pub(super) columns: usize,
-    pub(super) count: usize,
+    pub(crate) count: usize,
 }
 
 impl Tiles {
     /// Tiles of `tile` rows and columns, of a batch of images of outputs.
-    pub(super) fn new(batch: usize, output: [usize; 2], tile: usize) -> Tiles {
+    pub(crate) fn new(batch: usize, output: [usize; 2], tile: usize) -> Tiles {
         let [rows, columns] = output.map(|length| length.div_ceil(tile));
         Tiles { rows, columns, count: batch * rows * columns }
     }
@@ -29,7 +29,7 @@ impl Tiles {
 
     /// Image, tile row and tile column of each tile of a range.
     #[inline(always)]
-    pub(super) fn places(self, tiles: Range<usize>) -> impl Iterator<Item = [usize; 3]> {
+    pub(crate) fn places(self, tiles: Range<usize>) -> impl Iterator<Item = [usize; 3]> {
         let [mut image, mut row, mut column] = self.place(tiles.start);
         tiles.map(move |_| {
             let place = [image, row, column];
