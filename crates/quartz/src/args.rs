@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Analyze(Analyze),
     /// Make a run of a checkpoint file of PyTorch
     Import(Import),
-    /// Write the weights of a run for PyTorch and other programs
+    /// Write a trained network for other programs: ONNX, or its weights for PyTorch
     Export(Export),
     /// Show a model layer by layer: output shape, parameters, MACs, activation bytes
     Summary(Summary),
@@ -170,11 +170,13 @@ pub(crate) struct Import {
 #[derive(Args, Debug)]
 #[command(
     after_help = "Names, shapes and element types are those of PyTorch's state dict. In PyTorch: torch.load(FILE, weights_only=True) for pth,
-safetensors.torch.load_file(FILE) for safetensors, then model.load_state_dict.
+safetensors.torch.load_file(FILE) for safetensors, then model.load_state_dict. An ONNX file holds the network too (opset 21): images [N, C, H, W] to logits
+[N, classes], with batch norms folded; classes, mean and std are in its metadata.
 
 Examples:
   quartz export runs/quickstart-1 --format safetensors
-  quartz export runs/quickstart-1 --format pth --out model.pth"
+  quartz export runs/quickstart-1 --format pth --out model.pth
+  quartz export runs/quickstart-1 --format onnx"
 )]
 pub(crate) struct Export {
     /// A run's folder (its best checkpoint is taken) or a checkpoint file
@@ -183,9 +185,12 @@ pub(crate) struct Export {
     /// Kind of file
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) format: ExportFormat,
-    /// The file [default: export.safetensors or export.pth in the run's folder]
+    /// The file [default: export.safetensors, export.pth or export.onnx in the run's folder]
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Let the ONNX network take pixels as they are, u8 from 0 to 255, and normalise them itself
+    #[arg(long)]
+    pub(crate) raw_pixels: bool,
     /// Replace the file if it exists
     #[arg(long)]
     pub(crate) force: bool,
@@ -200,6 +205,8 @@ pub(crate) enum ExportFormat {
     /// a zip file like that of torch.save
     #[value(alias = "pth-compatible")]
     Pth,
+    /// the network as an ONNX graph
+    Onnx,
 }
 
 #[derive(Args, Debug)]

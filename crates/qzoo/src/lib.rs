@@ -14,6 +14,8 @@ pub mod init;
 pub mod metrics;
 pub mod models;
 pub mod nn;
+#[cfg(feature = "export-onnx")]
+pub mod onnx;
 pub mod optim;
 pub mod quantize;
 pub mod run;

@@ -1,10 +1,11 @@
-//! `export`: the weights of a run as a file for other programs.
+//! `export`: a trained network, or its weights, as a file for other programs.
 
 use crate::args::{Export, ExportFormat};
 use crate::failure::Failure;
 use crate::format::{bytes, count};
-use qzoo::checkpoint::atomic::AtomicFile;
+use qzoo::checkpoint::atomic::{self, AtomicFile};
 use qzoo::checkpoint::{safetensors, torch};
+use qzoo::onnx::{self, Quantization};
 use qzoo::train::Evaluator;
 use serde_json::json;
 use std::fs::File;
@@ -13,6 +14,11 @@ use std::path::{Path, PathBuf};
 
 /// Writes the file and prints its path.
 pub(crate) fn run(arguments: &Export) -> Result<(), Failure> {
+    if arguments.raw_pixels && arguments.format != ExportFormat::Onnx {
+        return Err(Failure::usage(
+            "--raw-pixels is only for --format onnx: the other formats hold nothing but weights",
+        ));
+    }
     let evaluator = Evaluator::open(&arguments.run)?;
     let tensors: Vec<_> = evaluator.parameters().named().collect();
     let path = arguments.out.clone().unwrap_or_else(|| beside(&arguments.run, arguments.format));
@@ -37,6 +43,17 @@ pub(crate) fn run(arguments: &Export) -> Result<(), Failure> {
             let mut file = AtomicFile::create(&path).map_err(refused)?;
             file.write_all(archive.get_ref()).and_then(|()| file.commit()).map_err(refused)?;
         }
+        ExportFormat::Onnx => {
+            let state = evaluator.state();
+            let about = onnx::About {
+                name: &evaluator.experiment().name,
+                classes: &state.classes,
+                normalization: &state.normalization,
+                raw_pixels: arguments.raw_pixels,
+            };
+            let bytes = onnx::export(evaluator.model(), &about, &Quantization::new())?;
+            atomic::write(&path, bytes).map_err(refused)?;
+        }
     }
     let size = File::open(&path).and_then(|file| file.metadata()).map_err(refused)?.len();
     if arguments.output.json {
@@ -55,6 +72,7 @@ fn beside(run: &Path, format: ExportFormat) -> PathBuf {
     let extension = match format {
         ExportFormat::Safetensors => "safetensors",
         ExportFormat::Pth => "pth",
+        ExportFormat::Onnx => "onnx",
     };
     if run.is_dir() {
         run.join("export").with_extension(extension)

@@ -7,7 +7,7 @@ use qtensor::{DType, Tensor};
 /// Share of the batch's statistics in an update of the running ones.
 pub(crate) const MOMENTUM: f64 = 0.1;
 /// Added to the variance.
-pub(crate) const EPS: f64 = 1e-5;
+pub const EPS: f64 = 1e-5;
 
 /// Batch normalisation (Ioffe and Szegedy, 2015) of `[N, C]` or `[N, C, H, W]`, over all axes but the channels'.
 ///
@@ -119,7 +119,7 @@ impl BatchNorm {
     ///
     /// # Errors
     /// The parameters are those of another model.
-    pub(crate) fn affine(&self, parameters: &Parameters) -> Result<[Vec<f64>; 2]> {
+    pub fn affine(&self, parameters: &Parameters) -> Result<[Vec<f64>; 2]> {
         let values = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.to_vec::<f64>();
         let of = |position: usize| values(&parameters.parameters()[position].value);
         let (gamma, beta) = (of(self.scale)?, of(self.shift)?);
@@ -143,6 +143,19 @@ impl BatchNorm {
         }
         parameters.scale_rows(weight, &scale)?;
         Ok(parameters.set_values(self.shift, &shift)?)
+    }
+
+    /// Names and values of its scale, shift, running mean and running variance.
+    ///
+    /// # Errors
+    /// The parameters are those of another model.
+    pub fn tensors<'a>(&self, parameters: &'a Parameters) -> Result<[(&'a str, &'a Tensor); 4]> {
+        let missing = || Error::argument("batch_norm", format!("{} belongs to another model", self.name));
+        let parameter = |i: usize| parameters.parameters().get(i).map(|p| (p.name.as_str(), &p.value));
+        let buffer = |i: usize| parameters.buffers().get(i).map(|b| (b.name.as_str(), &b.value));
+        let found = [parameter(self.scale), parameter(self.shift), buffer(self.mean), buffer(self.mean + 1)];
+        let [Some(scale), Some(shift), Some(mean), Some(variance)] = found else { return Err(missing()) };
+        Ok([scale, shift, mean, variance])
     }
 
     /// Its name within the scope of its parent.

@@ -23,8 +23,8 @@ mod summary;
 mod unit;
 
 pub use activation::Activation;
-pub use batch_norm::BatchNorm;
-pub(crate) use batch_norm::{EPS, MOMENTUM, update_running};
+pub use batch_norm::{BatchNorm, EPS};
+pub(crate) use batch_norm::{MOMENTUM, update_running};
 pub use builder::Builder;
 pub use composite::{Body, Composite};
 pub use context::{Context, Leaves, Phase};

@@ -49,6 +49,11 @@ impl Pool {
         )
     }
 
+    /// What is taken from each window, and how the windows lie.
+    pub fn windows(&self) -> (PoolKind, PoolParams) {
+        (self.kind, self.params)
+    }
+
     /// Its name in a summary.
     pub fn kind(&self) -> String {
         let [side, _] = self.params.kernel;

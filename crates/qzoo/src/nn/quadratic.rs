@@ -207,7 +207,7 @@ impl Quadratic {
     }
 
     /// Whether a normalisation behind the combination can be folded.
-    pub(crate) fn takes_outer(&self) -> bool {
+    pub fn takes_outer(&self) -> bool {
         self.ends().is_some()
     }
 
@@ -245,8 +245,8 @@ impl Quadratic {
         })
     }
 
-    /// Whether [`fold`](Self::fold) can: shared weights have one scale for each use.
-    fn folds(&self) -> bool {
+    /// Whether the normalisations of the projections can be folded into them: shared weights have one scale for each use.
+    pub fn folds(&self) -> bool {
         self.neuron.matrices() == self.neuron.projections() && !self.norms.is_empty()
     }
 
@@ -259,9 +259,24 @@ impl Quadratic {
         context.is_folded() && self.folds()
     }
 
-    /// Its projections, one for each matrix of weights.
-    pub(crate) fn matrices(&self) -> &[Projection] {
+    /// The row of the table.
+    pub fn neuron(&self) -> &Neuron {
+        &self.neuron
+    }
+
+    /// One projection for each matrix of weights.
+    pub fn matrices(&self) -> &[Projection] {
         &self.matrices
+    }
+
+    /// The normalisation of each projection, or none.
+    pub fn norms(&self) -> &[BatchNorm] {
+        &self.norms
+    }
+
+    /// The activation of each projection, or none.
+    pub fn activations(&self) -> &[Activation] {
+        &self.activations
     }
 
     /// Its name within the scope of its parent.

@@ -43,6 +43,11 @@ impl Residual {
         self.units.iter().chain([&self.last])
     }
 
+    /// What the block's input goes through before it is added; `None` where it is added as it is.
+    pub fn shortcut(&self) -> Option<&Composite> {
+        self.shortcut.as_ref()
+    }
+
     /// Whether input and output have one shape, so that the network stays one without the block.
     pub fn keeps_shape(&self) -> bool {
         self.shortcut.is_none()

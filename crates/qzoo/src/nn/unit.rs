@@ -179,6 +179,32 @@ impl Unit {
         }
     }
 
+    /// The projection; `None` where the unit is made of a quadratic neuron.
+    pub fn projection(&self) -> Option<&Projection> {
+        match &self.source {
+            Source::Projection(projection) => Some(projection),
+            Source::Quadratic(_) => None,
+        }
+    }
+
+    /// The quadratic neuron, where it is made of one.
+    pub fn quadratic(&self) -> Option<&Quadratic> {
+        match &self.source {
+            Source::Projection(_) => None,
+            Source::Quadratic(quadratic) => Some(quadratic),
+        }
+    }
+
+    /// The activation, wherever it stands.
+    pub fn activation(&self) -> Activation {
+        self.activation
+    }
+
+    /// Which of normalisation and activation comes first.
+    pub fn order(&self) -> Order {
+        self.order
+    }
+
     /// The linear map, or that of each projection of a quadratic neuron.
     pub fn map(&self) -> &Map {
         match &self.source {
