@@ -117,7 +117,8 @@ fn quantized(model: &Model) -> Quantization {
         let (scale, zero_point) = if i == 0 { (0.02, 128) } else { (0.03, 0) };
         let signed = Some(ActivationGrid { scale: 0.1, zero_point: 128 });
         let input = Some(ActivationGrid { scale, zero_point });
-        weights.grids = vec![Grids { input, output: parameter.name.ends_with("conv2.weight").then_some(signed).flatten() }];
+        weights.grids =
+            vec![Grids { input, output: parameter.name.ends_with("conv2.weight").then_some(signed).flatten() }];
         (parameter.name.clone(), weights)
     });
     each.collect()

@@ -19,7 +19,7 @@ pub(super) struct Network<'a> {
     pub(super) quantization: &'a Quantization,
 }
 
-/// A graph in which a layer's result stands, and what of the layer is still to come.
+/// What a unit's projections come to, and what of the unit is still to be added.
 struct Sum {
     value: Value,
     /// Where it is to be put on a grid behind its activation.

@@ -109,7 +109,7 @@ fn every_neuron_computes_what_the_engine_does() {
 #[test]
 fn every_activation_computes_what_the_engine_does() {
     for activation in ActivationName::ALL {
-        for name in [ModelName::CifarCnn, ModelName::ResNet10, ModelName::MobileNetB] {
+        for name in [ModelName::CifarCnn, ModelName::ResNet10, ModelName::Mlp] {
             let config = experiment::Model {
                 activation: *activation,
                 branch_activation: Some(*activation),
@@ -136,7 +136,7 @@ fn a_residual_network_has_the_nodes_that_a_runtime_fuses() {
             format!("Relu {name}.conv2.relu"),
         ];
         if shortcut {
-            nodes.insert(3, format!("Conv {name}.downsample.0"));
+            nodes.insert(2, format!("Conv {name}.shortcut.0"));
         }
         nodes
     };
@@ -147,7 +147,7 @@ fn a_residual_network_has_the_nodes_that_a_runtime_fuses() {
     expected.extend(["GlobalAveragePool global_average_pool", "Flatten flatten", "Gemm fc"].map(String::from));
     assert_eq!(nodes, expected);
     let add = graph.nodes.iter().find(|node| node.name == "layer2.0.conv2.add").unwrap();
-    assert_eq!(add.inputs, ["layer2.0.conv2", "layer2.0.downsample.0"]);
+    assert_eq!(add.inputs, ["layer2.0.conv2", "layer2.0.shortcut.0"]);
     let conv = graph.nodes.iter().find(|node| node.name == "layer2.0.conv1").unwrap();
     assert_eq!(conv.inputs, ["layer1.0.conv2.relu", "layer2.0.conv1.weight", "layer2.0.conv1.bias"]);
     assert_eq!(graph.nodes.last().unwrap().outputs, ["logits"]);
@@ -179,11 +179,10 @@ fn a_form_with_too_many_pairs_is_refused_with_its_name() {
     let config = experiment::Model {
         name: ModelName::SmallCnn,
         neurons: [("conv2".to_string(), NeuronName::Type1)].into(),
-        width: 0.25,
         ..Default::default()
     };
-    let model = Model::build(&config, [3, 128, 128], 2, 0).unwrap();
-    let refused = export(&model, &about(&Normalization::default(), false), &Quantization::new()).unwrap_err();
-    let message = refused.to_string();
+    let model = Model::build(&config, [3, 256, 256], 2, 0).unwrap();
+    let refused = export(&model, &about(&Normalization::default(), false), &Quantization::new());
+    let message = refused.err().unwrap().to_string();
     assert!(message.starts_with("conv2") && message.contains("[model] rank"), "{message}");
 }

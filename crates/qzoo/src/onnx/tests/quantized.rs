@@ -161,7 +161,7 @@ fn integers_that_do_not_fit_are_refused_with_their_name() {
         change(&mut changed);
         let normalization = Default::default();
         let about = About { name: "test", classes: &[], normalization: &normalization, raw_pixels: false };
-        export(&model, &about, &changed).unwrap_err().to_string()
+        export(&model, &about, &changed).err().unwrap().to_string()
     };
     let of = |message: String, words: &str| assert!(message.contains("fc1") && message.contains(words), "{message}");
     of(refused(&|q| q.get_mut("fc1.weight").unwrap().codes.truncate(1)), "codes");
