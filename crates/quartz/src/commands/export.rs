@@ -56,12 +56,15 @@ pub(crate) fn run(arguments: &Export) -> Result<(), Failure> {
         }
     }
     let size = File::open(&path).and_then(|file| file.metadata()).map_err(refused)?.len();
+    // An ONNX file has other tensors: normalisations are folded.
+    let stored = (arguments.format != ExportFormat::Onnx).then_some(tensors.len());
     if arguments.output.json {
-        println!("{}", json!({ "file": path, "tensors": tensors.len(), "bytes": size }));
+        println!("{}", json!({ "file": path, "tensors": stored, "bytes": size }));
     } else {
         println!("{}", path.display());
         if !arguments.output.quiet {
-            anstream::eprintln!("{} tensors, {}", count(tensors.len() as u64), bytes(size));
+            let what = stored.map_or("a network of ONNX operators".into(), |n| format!("{} tensors", count(n as u64)));
+            anstream::eprintln!("{what}, {}", bytes(size));
         }
     }
     Ok(())
