@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::format::{bytes, count};
 use qzoo::checkpoint::atomic::{self, AtomicFile};
 use qzoo::checkpoint::{safetensors, torch};
-use qzoo::onnx::{self, Quantization};
+use qzoo::onnx::{self, Quantization, QuantizedWeights};
 use qzoo::train::Evaluator;
 use serde_json::json;
 use std::fs::File;
@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &Export) -> Result<(), Failure> {
                 normalization: &state.normalization,
                 raw_pixels: arguments.raw_pixels,
             };
-            let bytes = onnx::export(evaluator.model(), &about, &Quantization::new())?;
+            let bytes = onnx::export(evaluator.model(), &about, &integers(&evaluator)?)?;
             atomic::write(&path, bytes).map_err(refused)?;
         }
     }
@@ -68,6 +68,21 @@ pub(crate) fn run(arguments: &Export) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The weights that a quantized network stores as integers; those of other characters stay f32.
+fn integers(evaluator: &Evaluator) -> Result<Quantization, Failure> {
+    let mut quantization = Quantization::new();
+    for packed in evaluator.packed() {
+        let name = &packed.about.name;
+        match QuantizedWeights::of(packed)? {
+            Some(weights) => drop(quantization.insert(name.clone(), weights)),
+            None => anstream::eprintln!(
+                "{name} stays f32: its characters are not whole multiples, from -128 to 127, of one unit for each output"
+            ),
+        }
+    }
+    Ok(quantization)
 }
 
 /// The file that is written where none is named: in the folder of a run, or beside a checkpoint.

@@ -6,8 +6,8 @@ use super::proto::Attribute;
 use super::quantized::{ActivationGrid, Quantization};
 use crate::Result;
 use crate::nn::{
-    Activation, BatchNorm, Body, Composite, Layer, EPS, Order, Parameters, Pool, PoolKind, Quadratic, Residual,
-    Sees, Sequential, Unit,
+    Activation, BatchNorm, Body, Composite, EPS, Layer, Order, Parameters, Pool, PoolKind, Quadratic, Residual, Sees,
+    Sequential, Unit,
 };
 use qkernels::quadratic::Rule;
 

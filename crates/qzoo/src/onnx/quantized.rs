@@ -2,6 +2,8 @@
 
 use super::graph::{Graph, Node, Value};
 use super::proto::{Attribute, Element};
+use crate::quantize::Packed;
+use qgraph::Result;
 use std::collections::BTreeMap;
 
 /// How activations become 8-bit integers: `code = clamp(round(x / scale) + zero_point, 0, 255)`, halves to even, and back by `(code - zero_point) · scale`.
@@ -43,6 +45,29 @@ pub struct QuantizedWeights {
 pub type Quantization = BTreeMap<String, QuantizedWeights>;
 
 impl QuantizedWeights {
+    /// The weights of a quantized checkpoint, with activations in f32; `None` where its characters are not whole multiples, from -128 to 127, of one unit for each output.
+    ///
+    /// # Errors
+    /// As [`Packed::values`].
+    pub fn of(packed: &Packed) -> Result<Option<Self>> {
+        let (units, values) = (packed.grid().units(), packed.values()?.to_vec::<f32>()?);
+        let rows = packed.about.shape.first().copied().unwrap_or(0).max(1);
+        let mut weights = QuantizedWeights::default();
+        for (number, row) in values.chunks(values.len().div_ceil(rows).max(1)).enumerate() {
+            // A row of zeros may have no unit.
+            let unit = units.get(number).or(units.first()).copied().filter(|unit| *unit > 0.0).unwrap_or(1.0);
+            for value in row {
+                let code = (value / unit).round();
+                if code * unit != *value || !(-128.0..=127.0).contains(&code) {
+                    return Ok(None);
+                }
+                weights.codes.push(code as i8);
+            }
+            weights.scales.push(unit);
+        }
+        Ok(Some(weights))
+    }
+
     /// Says what does not fit a weight of that shape.
     pub(super) fn mistake(&self, shape: &[usize]) -> Option<String> {
         let (rows, count) = (shape.first().copied().unwrap_or(0), shape.iter().product::<usize>());

@@ -50,7 +50,7 @@ impl Packed {
     ///
     /// # Errors
     /// A value that is no character of its neuron, other than a 0 for which its whole column stands.
-    pub(super) fn new(
+    pub(crate) fn new(
         name: &str,
         shape: &[usize],
         groups: usize,

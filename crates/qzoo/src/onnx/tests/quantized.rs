@@ -6,6 +6,8 @@ use crate::models::Model;
 use crate::nn::ParameterKind;
 use crate::onnx::tests::interpreter::run;
 use crate::onnx::{About, ActivationGrid, Grids, Quantization, QuantizedWeights, export};
+use crate::quantize::Packed;
+use qkernels::feedback::Grid;
 use qtensor::Tensor;
 
 /// All weights rounded to so many levels on each side of 0, and the network that has them.
@@ -150,6 +152,30 @@ fn activations_on_grids_are_integers_all_the_way() {
             assert!((expected - found).abs() < 1e-6, "{found} instead of {expected}");
         }
     }
+}
+
+#[test]
+fn packed_weights_become_codes_where_their_characters_are_whole_numbers() {
+    let of = |grid: &Grid, values: &[f32]| {
+        let characters = Tensor::from_slice([2, values.len() / 2], values).unwrap();
+        let packed = Packed::new("w", &[2, values.len() / 2], 1, (&characters, grid)).unwrap();
+        assert_eq!(packed.values().unwrap().to_vec::<f32>().unwrap(), values);
+        QuantizedWeights::of(&packed).unwrap()
+    };
+    let weights = |codes: &[i8], scales: &[f32]| {
+        Some(QuantizedWeights { codes: codes.to_vec(), scales: scales.to_vec(), ..Default::default() })
+    };
+    // Odd numbers have no 0, but a column that no image ever showed is 0.
+    let odd = Grid::uniform(4, vec![0.1, 0.3]).unwrap();
+    assert_eq!(of(&odd, &[0.1 * -3.0, 0.0, 0.3, 0.0]), weights(&[-3, 0, 1, 0], &[0.1, 0.3]));
+    let one = Grid::uniform(255, vec![0.7]).unwrap();
+    assert_eq!(of(&one, &[0.7 * -127.0, 0.7 * 127.0, 0.0, 0.7]), weights(&[-127, 127, 0, 1], &[0.7, 0.7]));
+    let levels: Vec<f32> = (0..256).map(|i| i as f32).collect();
+    let shifted = |zero| Grid::new(levels.clone(), vec![0.5, 0.0]).unwrap().with_zero_points(vec![zero]).unwrap();
+    assert_eq!(of(&shifted(128.0), &[-64.0, 63.5, 0.0, 0.0]), weights(&[-128, 127, 0, 0], &[0.5, 1.0]));
+    assert_eq!(of(&shifted(10.0), &[-5.0, 122.5, 0.0, 0.0]), None);
+    let uneven = Grid::new(vec![-1.5, 0.0, 1.5], vec![0.5]).unwrap();
+    assert_eq!(of(&uneven, &[0.75, 0.0, -0.75, 0.0]), None);
 }
 
 #[test]
