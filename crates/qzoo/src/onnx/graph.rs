@@ -117,10 +117,16 @@ impl Graph {
         value
     }
 
+    /// Adds a constant, unless the same one has that name already.
     fn initializer(&mut self, name: &str, element: Element, shape: &[usize], raw: Vec<u8>) -> String {
-        let name = self.fresh(name);
         let dims = shape.iter().map(|size| *size as i64).collect();
-        self.graph.initializers.push(proto::Tensor { dims, element: element as i32, name: name.clone(), raw });
+        let mut tensor = proto::Tensor { dims, element: element as i32, name: name.into(), raw };
+        if self.graph.initializers.contains(&tensor) {
+            return tensor.name;
+        }
+        tensor.name = self.fresh(name);
+        let name = tensor.name.clone();
+        self.graph.initializers.push(tensor);
         name
     }
 

@@ -119,14 +119,8 @@ impl Network<'_> {
         Ok((y, grids.output))
     }
 
-    /// f32 weights, each row times its scale. Those that nothing scales are stored once.
+    /// f32 weights, each row times its scale.
     fn float_weights(&mut self, name: &str, shape: &[usize], affine: Option<&Affine>) -> Result<Weights> {
-        let key = format!("weights {name}");
-        if affine.is_none()
-            && let Some(known) = self.graph.known(&key)
-        {
-            return Ok(Weights { operand: known.name, scales: None, left: None });
-        }
         let mut values = floats(self.parameters, name)?;
         if let Some(Affine { scale, .. }) = affine {
             let row = values.len() / scale.len().max(1);

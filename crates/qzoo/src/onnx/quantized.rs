@@ -127,9 +127,15 @@ impl Graph {
         let data = self.codes(&format!("{name}_quantized"), shape, codes);
         let scale = self.floats(&format!("{name}_scale"), &[scales.len()], scales);
         let zero = self.codes(&format!("{name}_zero_point"), &[scales.len()], &vec![0; scales.len()]);
+        let key = format!("{data} by {scale}");
+        if let Some(known) = self.known(&key) {
+            return known;
+        }
         let name = format!("{name}_dequantized");
         let node = Node::new("DequantizeLinear", name, &[&data, &scale, &zero], shape);
-        self.node(node.with([Attribute::count("axis", 0)]).constant())
+        let weights = self.node(node.with([Attribute::count("axis", 0)]).constant());
+        self.remember(key, &weights);
+        weights
     }
 
     /// A bias for the sums of integer products: i32 with the scale of the products, `input.scale · scales`. `None` where a value does not fit.

@@ -107,6 +107,15 @@ fn every_neuron_computes_what_the_engine_does() {
 }
 
 #[test]
+fn weights_that_two_projections_share_are_stored_once() {
+    let config = experiment::Model { neuron: NeuronName::Type2And4Shared, ..thin(ModelName::SmallCnn) };
+    let graph = exported(&model(&config, [3, 16, 16]), &Quantization::new());
+    let stored = graph.initializers.iter().filter(|tensor| tensor.name.starts_with("conv2.conv2.weight"));
+    let used = graph.nodes.iter().filter(|node| node.inputs.contains(&"conv2.conv2.weight".to_string()));
+    assert_eq!((stored.count(), used.count()), (1, 2));
+}
+
+#[test]
 fn every_activation_computes_what_the_engine_does() {
     for activation in ActivationName::ALL {
         for name in [ModelName::CifarCnn, ModelName::ResNet10, ModelName::Mlp] {
