@@ -344,13 +344,15 @@ pub(crate) struct Autobuild {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Without an experiment the most recent run is quantized; with one, its newest run, which is trained first where there is none.
+#[command(
+    after_help = "Without an experiment the most recent run is quantized; with one, its newest run, which is trained first where there is none.
 Several bits or scalars make a grid, of which the best network is kept. The same command goes on with a grid that was stopped or killed.
 
 Examples:
   quartz quantize --bits 4
   quartz quantize --run runs/cifar-resnet-1 --bits 1.58,2,3,4 --method gpfq --alphabet-scalar 1:6 --set 'quantize.radius=\"median\"'
-  quartz quantize experiments/gpfq_mnist.toml")]
+  quartz quantize experiments/gpfq_mnist.toml"
+)]
 pub(crate) struct Quantize {
     /// An experiment file with a [quantize] section
     #[arg(value_name = "EXPERIMENT")]
@@ -370,6 +372,21 @@ pub(crate) struct Quantize {
     /// How characters are chosen, see `list quantizers`
     #[arg(long, value_name = "NAME")]
     pub(crate) method: Option<String>,
+    /// Choose the bits of each layer among --bits by how much the answers depend on it, under --budget, --max-size or --max-drop
+    #[arg(long)]
+    pub(crate) mixed: bool,
+    /// With --mixed: bits of a weight, as a mean over all
+    #[arg(long, value_name = "B,…", requires = "mixed")]
+    pub(crate) budget: Option<String>,
+    /// With --mixed: most bytes of all weights, such as 100KiB
+    #[arg(long, value_name = "SIZE", requires = "mixed")]
+    pub(crate) max_size: Option<String>,
+    /// With --mixed: most percentage points of accuracy to lose; the smallest such network is taken
+    #[arg(long, value_name = "POINTS", requires = "mixed")]
+    pub(crate) max_drop: Option<f64>,
+    /// Quantize the inputs of layers too, in so many bits: 8 runs on integer kernels
+    #[arg(long, value_name = "B")]
+    pub(crate) activation_bits: Option<usize>,
     /// Training images to calibrate with
     #[arg(long, value_name = "N")]
     pub(crate) samples: Option<usize>,
@@ -456,13 +473,13 @@ pub(crate) struct Doctor {
   quartz bench gemm --shape 64,576,16384             # m,k,n
   quartz bench train --model resnet20 --batch 32 --batch 512")]
 pub(crate) struct Bench {
-    /// What to measure [default: all but memory and peak]
+    /// What to measure [default: all but quantize, memory and peak]
     #[arg(value_enum)]
     pub(crate) what: Vec<Benchmark>,
     /// Print the bytes of one network alone, measured in this process: how `bench memory` calls itself
     #[arg(long, hide = true)]
     pub(crate) in_this_process: bool,
-    /// Measure this shape instead of the standard ones (repeatable): m,k,n for gemm; n,c,k,hw,kernel,stride,pad,groups for conv; n,i,o for linear
+    /// Measure this shape instead of the standard ones (repeatable): m,k,n for gemm; samples,inputs,outputs for quantize; n,c,k,hw,kernel,stride,pad,groups for conv; n,i,o for linear
     #[arg(long = "shape", value_name = "N,N,…", value_parser = shape)]
     pub(crate) shapes: Vec<Shape>,
     /// Only this network, in infer and train (repeatable)
@@ -508,6 +525,8 @@ pub(crate) enum Benchmark {
     Conv,
     /// fully connected layers, forward and both gradients
     Linear,
+    /// greedy path-following quantization of dense layers, once each
+    Quantize,
     /// whole networks, forward only
     Infer,
     /// whole training steps

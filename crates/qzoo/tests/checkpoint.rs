@@ -23,6 +23,7 @@ fn state(step: u64) -> State {
         best: None,
         metric_lines: 3,
         finished: false,
+        quantization: None,
     }
 }
 

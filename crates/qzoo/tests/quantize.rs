@@ -9,9 +9,13 @@ use qzoo::data;
 use qzoo::experiment::{Experiment, Override};
 use qzoo::models::Model;
 use qzoo::nn::Parameters;
-use qzoo::quantize::{LayerResult, Progress, Quantized, Quantizer, Search, SearchEvent, SearchOptions, Watch, unpack};
+use qzoo::quantize::{
+    LayerResult, Progress, Quantized, Quantizer, Recipe, Search, SearchEvent, SearchOptions, Storage, Watch, unpack,
+};
 use qzoo::run::RunFolder;
-use qzoo::train::{Beginning, CalibrationImages, Evaluator, Event, Observer, Silent, StopFlag, begin_with, build_model};
+use qzoo::train::{
+    Beginning, CalibrationImages, Evaluator, Event, Observer, Silent, StopFlag, begin_with, build_model,
+};
 use std::path::{Path, PathBuf};
 
 const BASE: &str = r#"
@@ -20,11 +24,9 @@ seed = 5
 [data]
 dataset = "shapes"
 image_size = 12
-train_size = 60
-test_size = 40
+train_limit = 60
 [model]
 name = "mlp"
-widths = [24, 12]
 [train]
 eval_batch_size = 32
 [optim]
@@ -34,29 +36,25 @@ samples = 50
 "#;
 
 fn experiment(sets: &[&str]) -> Experiment {
-    let sets: Vec<Override> = sets.iter().map(|set| Override::set(set)).collect();
+    // Only a perceptron has widths.
+    let widths = (!sets.iter().any(|set| set.starts_with("model.name"))).then_some("model.widths=[24, 12]");
+    let sets: Vec<Override> = sets.iter().copied().chain(widths).map(Override::set).collect();
     Experiment::parse("small.toml", BASE, &sets).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// The folder of a run with the initial weights of an experiment.
 fn run(root: &Path, experiment: &Experiment) -> PathBuf {
     let info = data::describe(&experiment.data, Path::new("absent")).unwrap();
-    let mut model = build_model(experiment, &info).unwrap();
-    // Running statistics that are none of 0 and 1, as those of a trained network.
-    let images = Tensor::full([8, info.shape.channels, info.shape.height, info.shape.width], 0.3f32).unwrap();
-    let names: Vec<String> = model.parameters().named().map(|(name, _)| name.to_string()).collect();
-    for name in names.iter().filter(|name| name.ends_with("running_mean") || name.ends_with("running_var")) {
-        let count = model.parameters().get(name).unwrap().numel();
-        let shift = if name.ends_with("mean") { -0.2f32 } else { 0.6 };
-        let values = (0..count).map(|i| shift + 0.05 * (i % 9) as f32).collect();
-        model.parameters_mut().set(name, &Tensor::from_vec([count], values).unwrap()).unwrap();
-    }
-    model.infer(&images).unwrap();
-    let path = root.join("run");
-    let parameters = model.parameters();
-    let beginning = Beginning { experiment, info: &info, parameters, environment: None, origin: "by hand" };
-    begin_with(&beginning, &RunFolder::create_at(&path).unwrap()).unwrap();
-    path
+    let model = build_model(experiment, &info).unwrap();
+    let begin = |name: &str, parameters: &Parameters| {
+        let beginning = Beginning { experiment, info: &info, parameters, environment: None, origin: "by hand" };
+        begin_with(&beginning, &RunFolder::create_at(&root.join(name)).unwrap()).unwrap();
+        root.join(name)
+    };
+    // Running statistics like those of a trained network.
+    let fresh = Evaluator::open(&begin("fresh", model.parameters())).unwrap();
+    let mut images = CalibrationImages::open(&fresh, Path::new("absent"), 60).unwrap();
+    begin("run", &images.recalibrate(&fresh, fresh.parameters(), 60).unwrap())
 }
 
 /// Goes on to the end.
@@ -77,7 +75,7 @@ fn quantizer(evaluator: &Evaluator, experiment: &Experiment) -> Quantizer {
 
 fn quantize(evaluator: &Evaluator, experiment: &Experiment, bits: f64) -> Quantized {
     let scalar = experiment.quantize.as_ref().unwrap().alphabet_scalar.as_slice()[0];
-    quantizer(evaluator, experiment).quantize(bits, scalar, &mut Patient).unwrap().unwrap()
+    quantizer(evaluator, experiment).quantize(&Recipe::uniform(bits, scalar), &mut Patient).unwrap().unwrap()
 }
 
 fn same(a: &Parameters, b: &Parameters) -> bool {
@@ -114,7 +112,8 @@ fn values(model: &Parameters, name: &str) -> Vec<f64> {
 /// The first two layers of a perceptron, by the definition: the second one sees what the first one gives once it is quantized.
 #[test]
 fn a_perceptron_is_quantized_as_gpfq_is_defined() {
-    let (_root, experiment, evaluator) = evaluator(&[&REFERENCE[..], &["quantize.alphabet_scalar=2", "model.batch_norm=false"]].concat());
+    let (_root, experiment, evaluator) =
+        evaluator(&[&REFERENCE[..], &["quantize.alphabet_scalar=2", "model.batch_norm=false"]].concat());
     let found = quantize(&evaluator, &experiment, 2.0);
     let x: Vec<f64> = images(&evaluator, 50).to_vec::<f32>().unwrap().into_iter().map(f64::from).collect();
     let inputs = x.len() / 50;
@@ -125,12 +124,23 @@ fn a_perceptron_is_quantized_as_gpfq_is_defined() {
         let mut magnitudes: Vec<f64> = weights.iter().map(|w| w.abs()).collect();
         magnitudes.sort_by(f64::total_cmp);
         let half = magnitudes.len() / 2;
-        let radius = 2.0 * if magnitudes.len() % 2 == 0 { (magnitudes[half - 1] + magnitudes[half]) / 2.0 } else { magnitudes[half] };
-        let character = |x: f64| (0..4).map(|i| radius * (2.0 * f64::from(i) / 3.0 - 1.0)).min_by(|a, b| (a - x).abs().total_cmp(&(b - x).abs())).unwrap();
+        let radius = 2.0
+            * if magnitudes.len() % 2 == 0 {
+                (magnitudes[half - 1] + magnitudes[half]) / 2.0
+            } else {
+                magnitudes[half]
+            };
+        let character = |x: f64| {
+            (0..4)
+                .map(|i| radius * (2.0 * f64::from(i) / 3.0 - 1.0))
+                .min_by(|a, b| (a - x).abs().total_cmp(&(b - x).abs()))
+                .unwrap()
+        };
         let packed = values(&found.parameters, &format!("{layer}.weight"));
         let mut wrong = 0;
         for j in 0..outputs {
-            let neuron = Neuron { analog: &analog, quantized: &quantized, weights: &weights[j * columns..(j + 1) * columns] };
+            let neuron =
+                Neuron { analog: &analog, quantized: &quantized, weights: &weights[j * columns..(j + 1) * columns] };
             let (expected, _) = gpfq(&neuron, true, |_, x| character(x));
             let differs = |t: usize| (packed[j * columns + t] - expected[t]).abs() > 1e-5;
             wrong += usize::from((0..columns).any(differs));
@@ -139,7 +149,8 @@ fn a_perceptron_is_quantized_as_gpfq_is_defined() {
         assert!(wrong <= outputs / 12, "{layer}: {wrong} of {outputs} neurons differ from the definition");
         let forward = |x: &[f64], weights: &[f64]| -> Vec<f64> {
             let bias = values(model, &format!("{layer}.bias"));
-            let of = |x: &[f64], j: usize| bias[j] + x.iter().zip(&weights[j * columns..]).map(|(x, w)| x * w).sum::<f64>();
+            let of =
+                |x: &[f64], j: usize| bias[j] + x.iter().zip(&weights[j * columns..]).map(|(x, w)| x * w).sum::<f64>();
             x.chunks(columns).flat_map(|x| (0..outputs).map(move |j| of(x, j).max(0.0)).collect::<Vec<_>>()).collect()
         };
         (analog, quantized) = (forward(&analog, &weights), forward(&quantized, &packed));
@@ -148,10 +159,10 @@ fn a_perceptron_is_quantized_as_gpfq_is_defined() {
 }
 
 const NETWORKS: [&[&str]; 5] = [
-    &["model.widths=[24, 12]"],
+    &["model.name=\"mlp\"", "model.widths=[24, 12]"],
     &["model.name=\"cifar_cnn\"", "model.width=0.125", "data.image_size=16"],
     &["model.name=\"resnet10\"", "model.width=0.25", "data.image_size=16"],
-    &["model.name=\"resnet10\"", "model.width=0.25", "data.image_size=16", "model.neuron=\"type2&4\""],
+    &["model.name=\"resnet10\"", "model.width=0.125", "data.image_size=16", "model.neuron=\"type2&4\""],
     &["model.name=\"mobilenet_v1\"", "model.width=0.1", "data.image_size=32"],
 ];
 
@@ -166,9 +177,9 @@ fn every_method_and_network_gives_characters_that_are_packed_without_loss() {
             }
             let mode = if j % 2 == 0 && *method != "beacon" { "per_channel" } else { "full_filter" };
             let (method, mode) = (format!("quantize.method=\"{method}\""), format!("quantize.conv_mode=\"{mode}\""));
-            let sets = [network, &[method.as_str(), mode.as_str(), "quantize.samples=40"][..]].concat();
+            let sets = [network, &[method.as_str(), mode.as_str(), "quantize.samples=20"][..]].concat();
             let (_root, experiment, evaluator) = evaluator(&sets);
-            for bits in [1.58, 4.0] {
+            for bits in if i == 0 { vec![1.58, 4.0] } else { vec![[1.58, 4.0][j % 2]] } {
                 let found = quantize(&evaluator, &experiment, bits);
                 assert_eq!(found.packed.len(), found.layers.len());
                 assert!(found.left.is_empty(), "{:?}", found.left);
@@ -204,7 +215,11 @@ fn methods_that_read_data_lose_less() {
 
 #[test]
 fn threads_memory_and_the_order_of_a_grid_change_no_bit() {
-    let sets = [NETWORKS[2], &["quantize.method=\"gpfq\""]].concat();
+    let sets = [
+        &NETWORKS[2][..2],
+        &["data.image_size=32", "train.eval_batch_size=8", "quantize.samples=60", "quantize.method=\"gpfq\""],
+    ]
+    .concat();
     let (_root, experiment, evaluator) = evaluator(&sets);
     let expected = quantize(&evaluator, &experiment, 4.0).parameters;
     for threads in 1..=3 {
@@ -212,15 +227,14 @@ fn threads_memory_and_the_order_of_a_grid_change_no_bit() {
         assert!(same(&found, &expected), "{threads} threads");
     }
     let mut other = experiment.clone();
-    // Too little for any activation: everything is computed again from the images. Matrices must have room.
-    other.quantize.as_mut().unwrap().memory = "900KiB".into();
-    other.train.eval_batch_size = 32;
+    // Too little for all activations: some are computed again from the images. Matrices have room.
+    other.quantize.as_mut().unwrap().memory = "3.5MiB".into();
     assert!(same(&quantize(&evaluator, &other, 4.0).parameters, &expected), "with a small budget");
     let mut grid = experiment.clone();
     grid.quantize.as_mut().unwrap().bits = qzoo::experiment::Values::new(vec![2.0, 4.0]);
     let mut quantizer = quantizer(&evaluator, &grid);
     for bits in [2.0, 4.0] {
-        let found = quantizer.quantize(bits, 1.0, &mut Patient).unwrap().unwrap();
+        let found = quantizer.quantize(&Recipe::uniform(bits, 1.0), &mut Patient).unwrap().unwrap();
         assert!(bits != 4.0 || same(&found.parameters, &expected), "as second point of a grid");
     }
 }
@@ -253,7 +267,7 @@ fn bias_correction_and_new_statistics_bring_means_back() {
     let of = |sets: &[&str]| {
         let (_root, experiment, evaluator) = evaluator(&[NETWORKS[1], &["quantize.method=\"msq\""], sets].concat());
         let mut quantizer = quantizer(&evaluator, &experiment);
-        let mut found = quantizer.quantize(2.0, 1.0, &mut Patient).unwrap().unwrap();
+        let mut found = quantizer.quantize(&Recipe::uniform(2.0, 1.0), &mut Patient).unwrap().unwrap();
         if experiment.quantize.as_ref().unwrap().recalibrate > 0 {
             quantizer.recalibrate(&evaluator, &mut found.parameters).unwrap();
         }
@@ -324,13 +338,18 @@ fn a_search_that_was_stopped_goes_on_to_the_same_network() {
     assert!(message.to_string().contains("quantized already"), "{message}");
     let mut other = settings.clone();
     other.samples = 49;
-    let message = Search::open(evaluator.clone(), &other, &root.path().join("whole"), SearchOptions::default()).unwrap_err();
+    let message =
+        Search::open(evaluator.clone(), &other, &root.path().join("whole"), SearchOptions::default()).unwrap_err();
     assert!(message.to_string().contains("choose another folder"), "{message}");
 }
 
 fn quantize_best(evaluator: &Evaluator, experiment: &Experiment, result: &qzoo::quantize::SearchResult) -> Parameters {
     let best = &result.points[result.best];
-    quantizer(evaluator, experiment).quantize(best.bits, best.alphabet_scalar, &mut Patient).unwrap().unwrap().parameters
+    quantizer(evaluator, experiment)
+        .quantize(&Recipe::uniform(best.bits, best.alphabet_scalar), &mut Patient)
+        .unwrap()
+        .unwrap()
+        .parameters
 }
 
 #[test]
@@ -347,12 +366,15 @@ fn damaged_codes_are_refused() {
         change(&mut damaged);
         unpack(&damaged, Path::new("x")).unwrap_err().to_string()
     };
-    let drop_part = |part: &'static str| move |c: &mut Checkpoint| c.tensors.retain(|(name, _)| !name.starts_with(part));
+    let drop_part =
+        |part: &'static str| move |c: &mut Checkpoint| c.tensors.retain(|(name, _)| !name.starts_with(part));
     for part in ["codes:", "levels:", "units:", "zero_points:", "dead:"] {
         assert!(refused(&drop_part(part)).contains(part), "{part}");
     }
     let put = |part: &'static str, tensor: Tensor| {
-        move |c: &mut Checkpoint| c.tensors.iter_mut().filter(|(name, _)| name.starts_with(part)).for_each(|(_, t)| *t = tensor.clone())
+        move |c: &mut Checkpoint| {
+            c.tensors.iter_mut().filter(|(name, _)| name.starts_with(part)).for_each(|(_, t)| *t = tensor.clone())
+        }
     };
     let floats = |values: &[f32]| Tensor::from_slice([values.len()], values).unwrap();
     for (part, tensor) in [
@@ -369,7 +391,10 @@ fn damaged_codes_are_refused() {
         assert!(!refused(&put(part, tensor)).is_empty(), "{part}");
     }
     for shape in [vec![], vec![0, 3], vec![usize::MAX, 2], vec![5, 7]] {
-        assert!(!refused(&|c: &mut Checkpoint| c.state.quantization.as_mut().unwrap().tensors[0].shape = shape.clone()).is_empty());
+        assert!(
+            !refused(&|c: &mut Checkpoint| c.state.quantization.as_mut().unwrap().tensors[0].shape = shape.clone())
+                .is_empty()
+        );
     }
 }
 
@@ -401,6 +426,66 @@ fn both_forms_of_gpfq_agree() {
     let by_matrices = quantize(&evaluator, &swept, 4.0);
     assert_eq!(by_matrices.layers[0].form, qzoo::quantize::Form::Gram);
     assert!(by_matrices.layers[0].relative_error < 0.5 && walked.layers[0].relative_error < 0.5);
-    let rounding = Rounding { grid: walked.packed[0].grid().clone(), mode: qkernels::feedback::Mode::Nearest(Ties::Down) };
+    let rounding =
+        Rounding { grid: walked.packed[0].grid().clone(), mode: qkernels::feedback::Mode::Nearest(Ties::Down) };
     assert_eq!(rounding.grid.levels().len(), 16);
+}
+
+#[test]
+fn mixed_bits_keep_their_budget() {
+    let of = |sets: &[&str]| {
+        let (root, experiment, evaluator) =
+            evaluator(&[NETWORKS[2], &["quantize.bits=[2, 3, 4, 8]", "quantize.mixed=true"], sets].concat());
+        let options = SearchOptions { data_root: "absent".into(), ..SearchOptions::default() };
+        let mut search =
+            Search::open(evaluator, experiment.quantize.as_ref().unwrap(), &root.path().join("out"), options).unwrap();
+        search.run(&mut Silent).unwrap().unwrap()
+    };
+    let mean = |layers: &[LayerResult]| {
+        let weights: usize = layers.iter().map(|layer| layer.weights).sum();
+        layers.iter().map(|layer| layer.bits * layer.weights as f64).sum::<f64>() / weights as f64
+    };
+    let result = of(&["quantize.budget=[2.5, 4]"]);
+    for (point, budget) in result.points.iter().zip([2.5, 4.0]) {
+        assert!(mean(&point.layers) <= budget + 1e-9, "{budget}");
+        let bits: std::collections::BTreeSet<_> = point.layers.iter().map(|layer| layer.bits as u32).collect();
+        assert!(bits.len() > 1, "{bits:?}");
+    }
+    let result = of(&["quantize.max_drop=100"]);
+    assert_eq!((result.points.len(), result.best), (1, 0), "the smallest network is good enough");
+    assert_eq!(mean(&result.points[0].layers), 2.0);
+    let result = of(&["quantize.max_size=\"2KiB\""]);
+    let layers = &result.points[0].layers;
+    let codes = layers.iter().map(|layer| Storage::for_count(layer.characters).bytes(layer.weights)).sum::<usize>();
+    assert!((1700..=2048).contains(&codes), "{codes} bytes");
+    assert!(result.points[0].size_bytes < result.size_before);
+}
+
+/// Inputs in 8 bits: the checkpoint runs on integer kernels and answers as the network with rounded numbers in f32 does.
+#[test]
+fn quantized_inputs_run_on_integers() {
+    for network in [NETWORKS[0], NETWORKS[1], NETWORKS[2], NETWORKS[3], NETWORKS[4]] {
+        let (root, experiment, evaluator) = evaluator(&[network, &["quantize.activation_bits=8"]].concat());
+        let options = SearchOptions { data_root: "absent".into(), ..SearchOptions::default() };
+        let path = root.path().join("out");
+        let result = Search::open(evaluator.clone(), experiment.quantize.as_ref().unwrap(), &path, options)
+            .unwrap()
+            .run(&mut Silent)
+            .unwrap()
+            .unwrap();
+        let quantized = Evaluator::open(&path).unwrap();
+        assert!(quantized.packed().iter().all(|packed| packed.about.input.is_some()));
+        let images = images(&evaluator, 20).slice(0, 0..20).unwrap();
+        let integers = quantized.model().folded().unwrap().infer(&images).unwrap().to_vec::<f32>().unwrap();
+        let rounded = quantized.model().infer(&images).unwrap().to_vec::<f32>().unwrap();
+        let plain = evaluator.model().infer(&images).unwrap().to_vec::<f32>().unwrap();
+        let distance = |a: &[f32], b: &[f32]| -> f32 {
+            let (error, size) = a.iter().zip(b).fold((0.0, 0.0), |(e, s), (a, b)| (e + (a - b) * (a - b), s + b * b));
+            (error / size).sqrt()
+        };
+        // A sum that is rounded otherwise turns a number of the next layer's input now and then, and through many layers that adds up to as much as the rounding itself.
+        let (apart, lost) = (distance(&integers, &rounded), distance(&rounded, &plain));
+        assert!(apart < lost.min(0.1), "{network:?}: {apart} apart, {lost} lost");
+        assert!(result.points[0].layers.iter().all(|layer| layer.relative_error < 0.6), "{network:?}");
+    }
 }

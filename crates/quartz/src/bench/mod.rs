@@ -5,6 +5,7 @@ mod gemm;
 mod linear;
 mod memory;
 mod process;
+mod quantize;
 mod steps;
 mod timing;
 
@@ -96,6 +97,7 @@ pub(crate) fn run(arguments: &Bench) -> Result<(), Failure> {
             Benchmark::Gemm => gemm::run(&bencher, &of_length::<3>(shapes))?,
             Benchmark::Conv => conv::run(&bencher, &of_length::<8>(shapes), arguments.explain)?,
             Benchmark::Linear => linear::run(&bencher, &of_length::<3>(shapes))?,
+            Benchmark::Quantize => quantize::run(&bencher, &of_length::<3>(shapes))?,
             Benchmark::Infer => steps::infer(&bencher, arguments)?,
             Benchmark::Train => steps::train(&bencher, arguments)?,
             Benchmark::Memory => memory::run(&bencher, arguments)?,

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::format::{bytes, count};
 use qzoo::checkpoint::atomic::{self, AtomicFile};
 use qzoo::checkpoint::{safetensors, torch};
-use qzoo::onnx::{self, Quantization, QuantizedWeights};
+use qzoo::onnx::{self, Quantization};
 use qzoo::train::Evaluator;
 use serde_json::json;
 use std::fs::File;
@@ -72,15 +72,11 @@ pub(crate) fn run(arguments: &Export) -> Result<(), Failure> {
 
 /// The weights that a quantized network stores as integers; those of other characters stay f32.
 fn integers(evaluator: &Evaluator) -> Result<Quantization, Failure> {
-    let mut quantization = Quantization::new();
-    for packed in evaluator.packed() {
-        let name = &packed.about.name;
-        match QuantizedWeights::of(packed)? {
-            Some(weights) => drop(quantization.insert(name.clone(), weights)),
-            None => anstream::eprintln!(
-                "{name} stays f32: its characters are not whole multiples, from -128 to 127, of one unit for each output"
-            ),
-        }
+    let (quantization, left) = qzoo::onnx::quantization(evaluator.model(), evaluator.packed())?;
+    for name in left {
+        anstream::eprintln!(
+            "{name} stays f32: its characters are not whole multiples, from -128 to 127, of one unit for each output"
+        );
     }
     Ok(quantization)
 }

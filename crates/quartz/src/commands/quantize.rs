@@ -41,7 +41,8 @@ pub(crate) fn run(arguments: &Quantize) -> Result<(), Failure> {
     let result = search.run(&mut show)?;
     show.progress.clear();
     let Some(result) = result else {
-        let message = format!("interrupted; what is done is saved in {}, go on with the same command", folder.display());
+        let message =
+            format!("interrupted; what is done is saved in {}, go on with the same command", folder.display());
         return Err(Failure::signal(stop.number(), message));
     };
     if arguments.output.json {
@@ -78,6 +79,11 @@ fn overrides(arguments: &Quantize) -> Vec<Override> {
         ("--bits", "quantize.bits", arguments.bits.as_ref().map(text)),
         ("--alphabet-scalar", "quantize.alphabet_scalar", arguments.alphabet_scalar.as_ref().map(text)),
         ("--method", "quantize.method", arguments.method.as_ref().map(text)),
+        ("--mixed", "quantize.mixed", arguments.mixed.then(|| "true".to_string())),
+        ("--budget", "quantize.budget", arguments.budget.as_ref().map(text)),
+        ("--max-size", "quantize.max_size", arguments.max_size.as_ref().map(text)),
+        ("--max-drop", "quantize.max_drop", arguments.max_drop.map(|drop| drop.to_string())),
+        ("--activation-bits", "quantize.activation_bits", arguments.activation_bits.map(|bits| bits.to_string())),
         ("--samples", "quantize.samples", arguments.samples.map(|samples| samples.to_string())),
         ("--layers", "quantize.layers", list(&arguments.layers)),
         ("--skip", "quantize.skip", list(&arguments.skip)),
@@ -138,8 +144,15 @@ fn print(result: &SearchResult) {
         );
     }
     let before = result.size_before;
-    println!("size {} -> {} ({:.1} times smaller)", bytes(before), bytes(best.size_bytes), before as f64 / best.size_bytes as f64);
-    for (name, accuracy) in [("original", &result.analog_test), ("msq", &result.msq_test), (&result.method, &result.test)] {
+    println!(
+        "size {} -> {} ({:.1} times smaller)",
+        bytes(before),
+        bytes(best.size_bytes),
+        before as f64 / best.size_bytes as f64
+    );
+    for (name, accuracy) in
+        [("original", &result.analog_test), ("msq", &result.msq_test), (&result.method, &result.test)]
+    {
         println!("{name:12} top-1 {}  top-5 {}", percent(accuracy.top1), percent(accuracy.top5));
     }
 }
@@ -158,12 +171,22 @@ impl Observer for Show {
 impl Watch for Show {
     fn search(&mut self, event: &SearchEvent<'_>) {
         match event {
+            SearchEvent::Sensitivity { layer } => {
+                let choices: Vec<String> = layer
+                    .choices
+                    .iter()
+                    .map(|choice| format!("{:.4} at {:.2}", choice.divergence, choice.bits))
+                    .collect();
+                self.progress.say(&format!("{}: answers diverge by {} bits", layer.name, choices.join(", ")));
+            }
             SearchEvent::Begins { number, total, bits, alphabet_scalar } => {
                 self.progress.say(&format!("{}/{total}  {bits:.3} bits, scalar {alphabet_scalar}", number + 1));
             }
             SearchEvent::Layer { done, total, result } => {
                 let LayerResult { name, relative_error, seconds, .. } = result;
-                self.progress.say(&format!("  layer {done}/{total}  {name}: relative error {relative_error:.4}, {seconds:.2} s"));
+                self.progress.say(&format!(
+                    "  layer {done}/{total}  {name}: relative error {relative_error:.4}, {seconds:.2} s"
+                ));
             }
             SearchEvent::Point { number, total, point } => {
                 self.progress.clear();

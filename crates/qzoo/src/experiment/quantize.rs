@@ -98,6 +98,17 @@ pub struct Quantize {
     pub compat: Compat,
     /// Bits of a weight, 1 to 8; 1.58 for ternary. One value, several, or a range. Default 4.
     pub bits: Values,
+    /// Choose the bits of each layer among `bits` by how much the answers depend on it, under `budget`, `max_size` or `max_drop`. Default false.
+    pub mixed: bool,
+    /// With `mixed`: bits of a weight, as a mean over all. One value, several, or a range. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Values>,
+    /// With `mixed`: most bytes of all codes, such as "100KiB". Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_size: Option<String>,
+    /// With `mixed`: most percentage points of accuracy to lose; the smallest network that keeps it is taken, with budgets that rise in steps of half a bit. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_drop: Option<f64>,
     /// The characters. Default `mid_tread`.
     pub alphabet: AlphabetName,
     /// The largest character. Default `mse`.
@@ -153,6 +164,10 @@ impl Default for Quantize {
             method: QuantizerName::AlignedLdlq,
             compat: Compat::Lybrand2021,
             bits: Values::one(4.0),
+            mixed: false,
+            budget: None,
+            max_size: None,
+            max_drop: None,
             alphabet: AlphabetName::MidTread,
             radius: RadiusName::Mse,
             per_output: true,
@@ -181,6 +196,11 @@ impl Default for Quantize {
 }
 
 impl Quantize {
+    /// Most bytes of all codes, where that is limited.
+    pub fn max_bytes(&self) -> Option<u64> {
+        self.max_size.as_deref().and_then(parse_bytes)
+    }
+
     /// Bytes of activations that may be kept from layer to layer.
     pub fn memory_bytes(&self) -> u64 {
         parse_bytes(&self.memory).unwrap_or(2 << 30)
@@ -188,6 +208,33 @@ impl Quantize {
 
     pub(super) fn check(&self, checker: &mut Checker<'_>) {
         numbers(checker, "bits", self.bits.as_slice(), is_bits, "from 1 to 8");
+        if let Some(budget) = &self.budget {
+            numbers(checker, "budget", budget.as_slice(), is_bits, "from 1 to 8");
+        }
+        if let Some(size) = self.max_size.as_ref().filter(|size| parse_bytes(size).is_none()) {
+            let message =
+                format!("{size:?} is no size; give a number above 0 with KiB, MiB or GiB, such as \"100KiB\"");
+            checker.wrong("max_size", message, None);
+        }
+        if let Some(drop) = self.max_drop.filter(|drop| !(0.0..=100.0).contains(drop)) {
+            checker.wrong("max_drop", format!("\"max_drop\" must be from 0 to 100, not {drop}"), None);
+        }
+        let limits = [self.budget.is_some(), self.max_size.is_some(), self.max_drop.is_some()];
+        match limits.into_iter().filter(|limit| *limit).count() {
+            0 if self.mixed => {
+                let message = "\"mixed\" needs a limit of what bits may cost".to_string();
+                checker.conflict("mixed", message, Some("budget = 3.0, max_size = \"100KiB\" or max_drop = 0.5"));
+            }
+            1 if !self.mixed => {
+                let message = "\"budget\", \"max_size\" and \"max_drop\" limit what \"mixed\" chooses".to_string();
+                checker.conflict("mixed", message, Some("mixed = true"));
+            }
+            2.. => {
+                let message = "\"budget\", \"max_size\" and \"max_drop\" exclude each other".to_string();
+                checker.conflict("mixed", message, None);
+            }
+            _ => {}
+        }
         let positive = |c: f64| c > 0.0 && c <= 1e6;
         numbers(checker, "alphabet_scalar", self.alphabet_scalar.as_slice(), positive, "above 0 and at most a million");
         for (name, bits) in &self.layer_bits {

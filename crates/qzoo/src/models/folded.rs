@@ -1,8 +1,9 @@
 use super::Model;
-use crate::nn::{Context, Leaves, Sequential};
+use crate::nn::{Body, Composite, Context, Inputs, Leaves, Sequential};
 use qgraph::{Result, Tape, Var};
 use qkernels::par;
 use qtensor::Tensor;
+use std::sync::Arc;
 
 /// A network prepared for answers only: every batch normalisation that directly follows a convolution or a linear layer is part of its weights and its
 /// bias, and activations are applied where the result is computed. A batch goes through the network in slices that stay in the caches. The logits are those of [`Model::infer`] up to rounding.
@@ -39,9 +40,25 @@ fn slice(model: &Model) -> Result<usize> {
     Ok(if PREPARATION * weights <= slice * activations.sum::<u64>() { slice as usize } else { usize::MAX })
 }
 
+/// The quantized projections of a network with weights for integer kernels, the scale of a normalisation that is folded into them in their scales.
+fn integers(model: &Model) -> Result<Inputs> {
+    let mut inputs = Inputs::clone(model.inputs());
+    for unit in model.network().composites().into_iter().flat_map(Composite::units) {
+        let Body::Unit(unit) = unit.body() else { continue };
+        let Some((projection, norm)) = unit.first_order() else { continue };
+        let Some(given) = inputs.get_mut(&projection.weight()) else { continue };
+        let Some(codes) = &given.codes else { continue };
+        let affine = norm.map(|norm| norm.affine(model.parameters())).transpose()?;
+        let factors = affine.as_ref().map(|[scale, _]| scale.as_slice());
+        given.weights = Some(Arc::new(codes.pack(projection, factors)?));
+    }
+    Ok(inputs)
+}
+
 impl Folded {
     pub(super) fn new(model: &Model, network: &Sequential) -> Result<Self> {
         let mut model = model.clone();
+        model.set_inputs(integers(&model)?);
         network.composites().into_iter().try_for_each(|composite| composite.fold(model.parameters_mut()))?;
         let leaves = Leaves::constant(model.parameters());
         let slice = slice(&model)?;
@@ -65,7 +82,7 @@ impl Folded {
     }
 
     fn infer_slice(&self, images: Tensor) -> Result<Tensor> {
-        let context = Context::folded(&self.leaves, Default::default());
+        let context = Context::folded(&self.leaves, Default::default()).with_inputs(self.model.inputs().clone());
         Ok(self.model.forward_in(&mut Tape::new(), &Var::constant(images), &context)?.into_value())
     }
 }

@@ -4,7 +4,8 @@ use super::{cifar_cnn, cifar_resnet, mlp, mnist_cnn, mobilenet, resnet, small_cn
 use crate::experiment::{self, Backward, InitName, ModelName, pattern};
 use crate::init::{FanMode, Init, Nonlinearity};
 use crate::nn::{
-    Body, Builder, Composite, Context, Leaves, MOMENTUM, Parameters, Phase, Row, Sequential, Walk, update_running,
+    Body, Builder, Composite, Context, Inputs, Leaves, MOMENTUM, Parameters, Phase, Row, Sequential, Walk,
+    update_running,
 };
 use qgraph::{Effect, Error, Result, Tape, Var};
 use qtensor::Tensor;
@@ -32,6 +33,8 @@ pub struct Model {
     parameters: Parameters,
     network: Arc<Sequential>,
     backward: Arc<Backward>,
+    /// Projections whose inputs are quantized at inference.
+    inputs: Arc<Inputs>,
     input: [usize; 3],
     classes: usize,
 }
@@ -75,6 +78,7 @@ impl Model {
             parameters,
             network: Arc::new(network),
             backward: Arc::new(Backward::default()),
+            inputs: Arc::default(),
             input,
             classes,
         };
@@ -114,7 +118,7 @@ impl Model {
     /// # Errors
     /// Images of another shape, or leaves of another model.
     pub fn forward(&self, tape: &mut Tape, leaves: &Leaves, images: &Var, phase: Phase) -> Result<Var> {
-        let context = Context::new(phase, leaves, self.backward.clone());
+        let context = Context::new(phase, leaves, self.backward.clone()).with_inputs(self.inputs.clone());
         self.forward_in(tape, images, &context)
     }
 
@@ -142,6 +146,16 @@ impl Model {
     pub fn infer_with(&self, parameters: &Parameters, images: &Tensor) -> Result<Tensor> {
         let (leaves, images) = (Leaves::constant(parameters), Var::constant(images.clone()));
         Ok(self.forward(&mut Tape::new(), &leaves, &images, Phase::Evaluate)?.into_value())
+    }
+
+    /// Quantizes the inputs of some projections from now on.
+    pub(crate) fn set_inputs(&mut self, inputs: Inputs) {
+        self.inputs = Arc::new(inputs);
+    }
+
+    /// The projections whose inputs are quantized.
+    pub(crate) fn inputs(&self) -> &Arc<Inputs> {
+        &self.inputs
     }
 
     /// This network prepared for answers only, as it is now: see [`Folded`].

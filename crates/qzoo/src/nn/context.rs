@@ -1,4 +1,4 @@
-use super::Parameters;
+use super::{Given, Inputs, Parameters};
 use crate::experiment::{Backward, BackwardMode};
 use qgraph::{Error, Gradients, Mode, Result, Tape, Var};
 use qtensor::Tensor;
@@ -82,6 +82,8 @@ pub struct Context {
     folded: bool,
     /// Those of the composite at hand.
     quadratic: QuadraticRules,
+    /// Projections whose inputs are quantized.
+    inputs: Arc<Inputs>,
     /// Within a composite that is run again as a whole, running a part of it a third time saves nothing.
     within_recompute: bool,
 }
@@ -97,6 +99,7 @@ impl Context {
             backward,
             folded: false,
             quadratic: QuadraticRules::KeepProjections,
+            inputs: Arc::default(),
             within_recompute: false,
         }
     }
@@ -104,6 +107,16 @@ impl Context {
     /// The context of an evaluation with parameters into which normalisations were [folded](super::Unit::fold).
     pub(crate) fn folded(leaves: &Leaves, backward: Arc<Backward>) -> Self {
         Context { folded: true, ..Context::new(Phase::Evaluate, leaves, backward) }
+    }
+
+    /// The same with quantized inputs of some projections. They are constants: no gradient flows through their rounding.
+    pub(crate) fn with_inputs(self, inputs: Arc<Inputs>) -> Self {
+        Context { inputs, ..self }
+    }
+
+    /// What is done with the input of the projection whose weights stand at that position.
+    pub(crate) fn given(&self, weight: usize) -> Option<&Given> {
+        self.inputs.get(&weight)
     }
 
     /// Whether normalisations behind a projection are part of its weights.

@@ -211,6 +211,14 @@ impl Projection {
         let weight = context.parameter(self.weight)?;
         tape.scope(&self.name, |tape| {
             tape.mark(marks::INPUT, x);
+            let given = context.given(self.weight);
+            if let Some(given) = given
+                && let Some(y) = given.integers(x, activation, bias)?
+            {
+                return Ok(y);
+            }
+            let rounded = given.map(|given| given.rounded(x)).transpose()?;
+            let x = rounded.as_ref().unwrap_or(x);
             match self.map {
                 Map::Linear(_) => tape.linear_with(LinearOp { activation }, x, weight, bias),
                 Map::Conv2d(map) => {
@@ -233,7 +241,9 @@ impl Projection {
         [bias, residual]: [Option<&Var>; 2],
         context: &Context,
     ) -> Result<Option<Var>> {
-        let (Map::Conv2d(map), Some(residual)) = (self.map, residual) else { return Ok(None) };
+        let (Map::Conv2d(map), Some(residual), None) = (self.map, residual, context.given(self.weight)) else {
+            return Ok(None);
+        };
         let weight = context.parameter(self.weight)?;
         let params = Conv2dParams { winograd: self.winograd, ..map.params() };
         let op = Conv2dOp { params, activation: epilogue, measures: false };

@@ -136,6 +136,10 @@ impl Quadratic {
         let used: Vec<&Projection> = term.weights.iter().map(|matrix| &self.matrices[*matrix]).collect();
         let weights = used.iter().map(|p| context.parameter(p.weight())).collect::<Result<Vec<_>>>()?;
         used.iter().for_each(|projection| tape.scope(projection.name(), |tape| tape.mark(marks::INPUT, x)));
+        // All projections of a term see the same.
+        let given = context.given(used[0].weight());
+        let rounded = given.map(|given| given.rounded(x)).transpose()?;
+        let x = rounded.as_ref().unwrap_or(x);
         let biases = used.iter().enumerate().map(|(i, p)| self.bias(first + i, p, context));
         let biases: Vec<&Var> = biases.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         let op = Projections {

@@ -221,6 +221,16 @@ impl Unit {
         }
     }
 
+    /// The projection of a first-order unit, with the normalisation that can be folded into it.
+    pub(crate) fn first_order(&self) -> Option<(&Projection, Option<&BatchNorm>)> {
+        match &self.source {
+            Source::Projection(projection) => {
+                Some((projection, self.norm.as_ref().filter(|_| self.order == Order::NormFirst)))
+            }
+            Source::Quadratic(_) => None,
+        }
+    }
+
     /// Whether it is made of a quadratic neuron.
     pub fn is_quadratic(&self) -> bool {
         matches!(self.source, Source::Quadratic(_))

@@ -14,7 +14,7 @@ mod quantized;
 #[cfg(test)]
 mod tests;
 
-pub use quantized::{ActivationGrid, Grids, Quantization, QuantizedWeights};
+pub use quantized::{ActivationGrid, Grids, Quantization, QuantizedWeights, quantization};
 
 use crate::checkpoint::Normalization;
 use crate::models::Model;

@@ -2,6 +2,8 @@
 
 use super::graph::{Graph, Node, Value};
 use super::proto::{Attribute, Element};
+use crate::models::Model;
+use crate::nn::{Body, Codes, Composite, Sees};
 use crate::quantize::Packed;
 use qgraph::Result;
 use std::collections::BTreeMap;
@@ -50,22 +52,10 @@ impl QuantizedWeights {
     /// # Errors
     /// As [`Packed::values`].
     pub fn of(packed: &Packed) -> Result<Option<Self>> {
-        let (units, values) = (packed.grid().units(), packed.values()?.to_vec::<f32>()?);
-        let rows = packed.about.shape.first().copied().unwrap_or(0).max(1);
-        let mut weights = QuantizedWeights::default();
-        for (number, row) in values.chunks(values.len().div_ceil(rows).max(1)).enumerate() {
-            // A row of zeros may have no unit.
-            let unit = units.get(number).or(units.first()).copied().filter(|unit| *unit > 0.0).unwrap_or(1.0);
-            for value in row {
-                let code = (value / unit).round();
-                if code * unit != *value || !(-128.0..=127.0).contains(&code) {
-                    return Ok(None);
-                }
-                weights.codes.push(code as i8);
-            }
-            weights.scales.push(unit);
-        }
-        Ok(Some(weights))
+        let Some(Codes { values, units }) = packed.integers()? else { return Ok(None) };
+        // A row of zeros may have no unit.
+        let scales = units.into_iter().map(|unit| if unit > 0.0 { unit } else { 1.0 }).collect();
+        Ok(Some(QuantizedWeights { codes: values.to_vec()?, scales, ..QuantizedWeights::default() }))
     }
 
     /// Says what does not fit a weight of that shape.
@@ -169,4 +159,36 @@ impl Graph {
         self.remember(key(&y), &y);
         y
     }
+}
+
+/// The projections of a quantized network that can be stored as integers, with the grids of their inputs, and the names of those that cannot: their
+/// characters are not whole multiples, from -128 to 127, of one unit for each output.
+///
+/// # Errors
+/// As [`QuantizedWeights::of`].
+pub fn quantization(model: &Model, packed: &[Packed]) -> Result<(Quantization, Vec<String>)> {
+    let (mut found, mut left) = (Quantization::new(), Vec::new());
+    for packed in packed {
+        let name = &packed.about.name;
+        let Some(mut weights) = QuantizedWeights::of(packed)? else {
+            left.push(name.clone());
+            continue;
+        };
+        // Grids are those of what a layer is given. Where a projection sees squares of it they have no place in front of the projection.
+        let input = packed.about.input.filter(|input| input.levels == u8::MAX && sees_input(model, name));
+        let input = input.map(|input| ActivationGrid { scale: input.scale, zero_point: input.zero_point });
+        weights.grids = input.map(|input| Grids { input: Some(input), output: None }).into_iter().collect();
+        found.insert(name.clone(), weights);
+    }
+    Ok((found, left))
+}
+
+fn sees_input(model: &Model, name: &str) -> bool {
+    let position = model.parameters().parameters().iter().position(|parameter| parameter.name == name);
+    let units = model.network().composites().into_iter().flat_map(Composite::units);
+    let mut projections = units.flat_map(|unit| match unit.body() {
+        Body::Unit(unit) => unit.projections(),
+        Body::Residual(_) => &[],
+    });
+    projections.any(|projection| Some(projection.weight()) == position && projection.sees() == Sees::Input)
 }

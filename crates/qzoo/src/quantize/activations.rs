@@ -1,6 +1,6 @@
 use super::layers::Stage;
 use crate::Result;
-use crate::nn::{Context, Leaves, Phase, marks};
+use crate::nn::{Context, Inputs, Leaves, Phase, marks};
 use crate::train::CalibrationImages;
 use qgraph::{Pass, Probe, SightingKind, Tape, Var};
 use qkernels::par;
@@ -14,6 +14,8 @@ pub(super) struct Activations {
     /// Number of the stage whose inputs are kept.
     stage: usize,
     kept: Vec<Option<Tensor>>,
+    /// Images in all.
+    images: usize,
     budget: u64,
 }
 
@@ -26,12 +28,17 @@ impl Activations {
             bytes += batch.as_ref().map_or(0, Tensor::buffer_bytes) as u64;
             kept.push(batch);
         }
-        Ok(Activations { stage: 0, kept, budget })
+        Ok(Activations { stage: 0, kept, images: images.images(), budget })
     }
 
     /// Mini-batches.
     pub(super) fn batches(&self) -> usize {
         self.kept.len()
+    }
+
+    /// Images in all.
+    pub(super) fn images(&self) -> usize {
+        self.images
     }
 
     /// Bytes that are kept.
@@ -71,6 +78,8 @@ impl Activations {
 pub(super) struct Network<'a> {
     pub(super) stages: &'a [Stage<'a>],
     pub(super) leaves: Leaves,
+    /// Projections whose inputs are quantized.
+    pub(super) inputs: Arc<Inputs>,
 }
 
 impl Network<'_> {
@@ -96,7 +105,7 @@ impl Network<'_> {
     }
 
     fn forward(&self, stage: &Stage<'_>, x: &Tensor, mut tape: Tape) -> Result<Tensor> {
-        let context = Context::new(Phase::Evaluate, &self.leaves, Arc::default());
+        let context = Context::new(Phase::Evaluate, &self.leaves, Arc::default()).with_inputs(self.inputs.clone());
         let y = par::install(|| stage.forward(&mut tape, &Var::constant(x.clone()), &context))?;
         Ok(y.into_value())
     }

@@ -6,6 +6,7 @@ use qkernels::gram::{Grouping, Inputs, Patches, Window};
 use qtensor::random::{Purpose, StreamKey};
 use std::ops::Range;
 
+use super::quantizer::Recipe;
 use crate::nn::Context;
 
 /// A layer of the network that runs as a whole: what lies between two of them is all that later layers see of it.
@@ -51,10 +52,11 @@ impl Stage<'_> {
 
 impl Site {
     /// Bits of its weights, or `None` where the settings leave it as it is.
-    pub(super) fn bits(&self, settings: &Quantize, bits: f64) -> Option<f64> {
+    pub(super) fn bits(&self, settings: &Quantize, recipe: &Recipe) -> Option<f64> {
         let any = |patterns: &[String]| patterns.iter().any(|wanted| pattern::matches(wanted, &self.name));
         let chosen = (settings.layers.is_empty() || any(&settings.layers)) && !any(&settings.skip);
-        chosen.then(|| pattern::longest(&settings.layer_bits, &self.name).copied().unwrap_or(bits))
+        let own = recipe.layers.get(&self.name).or(pattern::longest(&settings.layer_bits, &self.name));
+        chosen.then(|| own.copied().unwrap_or(recipe.bits))
     }
 
     /// What Gram matrices of its inputs are made by.

@@ -1,5 +1,5 @@
 use crate::experiment::{Compat, FeatureOrder, QuantizerName};
-use qgraph::Result;
+use qgraph::{Error, Result};
 use qkernels::Gemm;
 use qkernels::feedback::{Factor, Grid, Mode, Recursion, Rounding, Rule, Target, Ties, Walk};
 use qtensor::{DType, Tensor};
@@ -126,6 +126,10 @@ impl Method {
         let grid = problem.grid.clone();
         let rounding = Rounding { grid, mode: self.mode(problem.mode, problem.layer) };
         let divisors = diagonal(problem.h)?;
+        if let Some(feature) = divisors.iter().position(|norm| !norm.is_finite()) {
+            let message = format!("input {feature} is infinite or not a number for some calibration image");
+            return Err(Error::argument("quantize", message));
+        }
         let greedy = Recursion {
             target: Target::Lower(problem.c),
             feedback: Some(problem.h),

@@ -12,6 +12,8 @@
 //! | `activations` | the images on their way through a network, kept from layer to layer within a budget |
 //! | `data` | what a layer is given, as Gram matrices or as it is |
 //! | `quantizer` | the walk through the layers |
+//! | `mixed` | bits for each layer under a budget |
+//! | `range` | grids of activations |
 //! | `measure`, `fold` | what a layer loses; norms and biases |
 //! | `bits`, `packed` | characters as few bits in a checkpoint |
 //! | `search` | the grid, its best network, its folder |
@@ -24,14 +26,18 @@ mod fold;
 mod layers;
 mod measure;
 mod method;
+mod mixed;
 mod packed;
 mod quantizer;
+mod range;
 mod result;
 mod search;
 
 pub use alphabet::{Alphabet, alphabet};
 pub use bits::Storage;
-pub use packed::{Packed, PackedState, PackedTensor, pack, unpack};
-pub use quantizer::{Progress, Quantized, Quantizer};
+pub use mixed::{Budget, Choice, Sensitivity, assign};
+pub(crate) use packed::inputs;
+pub use packed::{Packed, PackedInput, PackedState, PackedTensor, pack, unpack};
+pub use quantizer::{Progress, Quantized, Quantizer, Recipe};
 pub use result::{Accuracy, Form, LayerResult, Point, SearchResult};
 pub use search::{RESULT, Search, SearchEvent, SearchOptions, Watch};

@@ -1,10 +1,13 @@
 use super::bits::Storage;
 use crate::checkpoint::{Checkpoint, CheckpointError, State};
+use crate::nn::{Codes, Given, InputGrid, Inputs};
 use qgraph::{Error, Result};
 use qkernels::feedback::Grid;
+use qkernels::i8::Quantization;
 use qtensor::Tensor;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A quantized tensor of weights: numbers of characters and what makes values of them.
 #[derive(Clone, Debug)]
@@ -33,6 +36,29 @@ pub struct PackedTensor {
     pub groups: usize,
     /// How codes lie in bytes.
     pub storage: Storage,
+    /// How the input of the layer becomes small whole numbers, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<PackedInput>,
+}
+
+/// The grid of a layer's input: `(number - zero_point) · scale` for numbers from 0 to `levels`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackedInput {
+    /// Step, above 0.
+    pub scale: f32,
+    /// The number of 0.
+    pub zero_point: u8,
+    /// The largest number.
+    pub levels: u8,
+}
+
+impl PackedInput {
+    /// The grid as layers take it.
+    pub fn grid(self) -> InputGrid {
+        let quantization = Quantization { scale: self.scale, zero_point: self.zero_point };
+        InputGrid { quantization, levels: self.levels }
+    }
 }
 
 /// What a checkpoint's state says of quantization.
@@ -79,7 +105,7 @@ impl Packed {
             });
         }
         let storage = Storage::for_count(grid.levels().len());
-        let about = PackedTensor { name: name.to_string(), shape: shape.to_vec(), groups, storage };
+        let about = PackedTensor { name: name.to_string(), shape: shape.to_vec(), groups, storage, input: None };
         Ok(Packed { about, codes, grid: grid.clone(), dead })
     }
 
@@ -97,6 +123,28 @@ impl Packed {
     /// Number of the character of each weight, row after row.
     pub fn codes(&self) -> &[u16] {
         &self.codes
+    }
+
+    /// The weights as whole numbers of a unit, for integer kernels; `None` where they are not such, or do not fit i8.
+    ///
+    /// # Errors
+    /// None for what was packed here.
+    pub fn integers(&self) -> Result<Option<Codes>> {
+        let outputs = self.about.shape.first().copied().unwrap_or(0);
+        let units: Vec<f32> =
+            (0..outputs).map(|row| self.grid.units()[if self.grid.units().len() == 1 { 0 } else { row }]).collect();
+        let whole =
+            Grid::new(self.grid.levels().to_vec(), vec![1.0])?.with_zero_points(self.grid.zero_points().to_vec())?;
+        let values = Packed { grid: whole, ..self.clone() }.values()?;
+        let numbers = values.to_vec::<f32>()?;
+        let fits = |x: &f32| x.fract() == 0.0 && (-128.0..=127.0).contains(x);
+        // A product of a unit and a whole number is the character to the bit.
+        Ok(if numbers.iter().all(fits) {
+            let numbers: Vec<i8> = numbers.iter().map(|x| *x as i8).collect();
+            Some(Codes { values: Tensor::from_vec(&self.about.shape, numbers)?, units })
+        } else {
+            None
+        })
     }
 
     /// The weights in f32.
@@ -137,6 +185,11 @@ impl Packed {
         let floats = |name: &str| part(name)?.to_vec::<f32>().map_err(wrong("a tensor of "));
         let count = about.shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
         let outputs = about.shape.first().copied().unwrap_or(0);
+        let sound =
+            |input: &PackedInput| input.scale > 0.0 && input.scale.is_finite() && input.zero_point <= input.levels;
+        if about.input.as_ref().is_some_and(|input| !sound(input)) {
+            return Err(format!("the input of {} has an impossible grid", about.name));
+        }
         let fits = about.groups > 0 && outputs > 0 && outputs % about.groups == 0 && about.storage.is_known();
         let Some(count) = count.filter(|count| fits && count % outputs == 0) else {
             return Err(format!("{} has an impossible shape or storage", about.name));
@@ -193,4 +246,18 @@ pub fn unpack(checkpoint: &Checkpoint, path: &Path) -> Result<Vec<Packed>, Check
         Packed::from_tensors(about, get).map_err(|message| CheckpointError::incompatible(path, message))
     });
     tensors.collect()
+}
+
+/// What a network does with the inputs of its quantized projections; `position` finds the weights of a name.
+///
+/// # Errors
+/// None for what was packed or read here.
+pub(crate) fn inputs(packed: &[Packed], position: impl Fn(&str) -> Option<usize>) -> Result<Inputs> {
+    let mut inputs = Inputs::new();
+    for packed in packed {
+        let (Some(input), Some(position)) = (packed.about.input, position(&packed.about.name)) else { continue };
+        let codes = packed.integers()?.map(Arc::new);
+        inputs.insert(position, Given { grid: input.grid(), codes, weights: None });
+    }
+    Ok(inputs)
 }

@@ -2,21 +2,25 @@ use super::activations::{Activations, Network};
 use super::alphabet::{Alphabet, alphabet};
 use super::data::{Collection, Data, Pair, Seen};
 use super::fold;
-use super::layers::{Group, Site, check_patterns, sites, stages};
+use super::layers::{Group, Site, Stage, check_patterns, sites, stages};
 use super::measure::{Measured, measure};
 use super::method::{Chosen, Method, Problem};
-use super::packed::Packed;
+use super::mixed::{Choice, Sensitivity};
+use super::packed::{Packed, PackedInput, inputs};
 use super::result::{Form, LayerResult};
 use crate::Result;
 use crate::experiment::Quantize;
 use crate::models::Model;
-use crate::nn::{Leaves, Parameters, Sees};
+use crate::nn::{Inputs, Leaves, Parameters, Sees};
 use crate::train::{CalibrationImages, Evaluator};
 use qgraph::Error;
 use qkernels::feedback::{Grid, Mode};
-use qkernels::gram::{GramMatrices, Inputs};
+use qkernels::gram::{self, GramMatrices};
+use qkernels::softmax::log_softmax;
 use qtensor::Tensor;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Quantizes one network again and again: what does not depend on the alphabet is computed once.
@@ -29,7 +33,25 @@ pub struct Quantizer {
     /// Inputs of the first stages in the original network, as many as the budget keeps.
     analog: Vec<Activations>,
     /// The Gram matrices of the first layer, whose inputs are always the same.
-    first: Option<(Inputs, GramMatrices)>,
+    first: Option<(gram::Inputs, GramMatrices)>,
+}
+
+/// What one network of a grid is made by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// Bits of a weight, where its layer has none of its own.
+    pub bits: f64,
+    /// Factor of the radii.
+    pub alphabet_scalar: f64,
+    /// Bits of layers by their full names; the patterns of the settings stand behind them.
+    pub layers: BTreeMap<String, f64>,
+}
+
+impl Recipe {
+    /// The same bits for all layers.
+    pub fn uniform(bits: f64, alphabet_scalar: f64) -> Self {
+        Recipe { bits, alphabet_scalar, layers: BTreeMap::new() }
+    }
 }
 
 /// A quantized network.
@@ -43,6 +65,21 @@ pub struct Quantized {
     pub layers: Vec<LayerResult>,
     /// Layers that were left as they are although they were chosen, with the reason.
     pub left: Vec<(String, String)>,
+}
+
+impl Quantized {
+    /// What the network does with the inputs of its quantized projections.
+    ///
+    /// # Errors
+    /// None for a network that was quantized here.
+    pub fn inputs(&self) -> Result<Inputs> {
+        let position = |name: &str| self.parameters.parameters().iter().position(|parameter| parameter.name == name);
+        Ok(inputs(&self.packed, position)?)
+    }
+
+    fn network<'a>(&self, stages: &'a [Stage<'a>]) -> Result<Network<'a>> {
+        Ok(Network { stages, leaves: Leaves::constant(&self.parameters), inputs: Arc::new(self.inputs()?) })
+    }
 }
 
 /// Hears how a quantization comes along, and may end it.
@@ -74,28 +111,76 @@ impl Quantizer {
     ///
     /// # Errors
     /// Weights that are not finite.
-    pub fn round(&self, bits: f64, scalar: f64) -> Result<Parameters> {
+    pub fn round(&self, recipe: &Recipe) -> Result<Parameters> {
         let mut parameters = self.model.parameters().clone();
         let (stages, method) = (stages(&self.model), self.method());
         for site in sites(&stages).filter(|site| site.projection.sees() != Sees::Pairs) {
-            let Some(bits) = site.bits(&self.settings, bits) else { continue };
-            let (alphabet, grid) = self.alphabet(site, bits, scalar)?;
-            let weights = rows_of(&self.model, site)?;
-            let chosen = method.round(&weights, grid, alphabet.mode(method.ties()))?;
-            set(&mut parameters, site, &chosen.characters)?;
+            let Some(bits) = site.bits(&self.settings, recipe) else { continue };
+            let rounded = self.rounded(&method, site, bits, recipe.alphabet_scalar)?;
+            set(&mut parameters, site, &rounded.characters)?;
         }
         Ok(parameters)
+    }
+
+    /// The weights of a layer, each rounded by itself.
+    fn rounded(&self, method: &Method, site: &Site, bits: f64, scalar: f64) -> Result<Chosen> {
+        let (alphabet, grid) = self.alphabet(site, bits, scalar)?;
+        Ok(method.round(&rows_of(&self.model, site)?, grid, alphabet.mode(method.ties()))?)
+    }
+
+    /// What the answers to some calibration images lose when one layer alone is rounded to each number of bits; `None` where `go_on` said no.
+    ///
+    /// # Errors
+    /// Weights that are not finite, or images that cannot be read.
+    pub fn sensitivities(
+        &mut self,
+        bits: &[f64],
+        alphabet_scalar: f64,
+        mut go_on: impl FnMut(&Sensitivity) -> bool,
+    ) -> Result<Option<Vec<Sensitivity>>> {
+        let images = self.images.batch(0)?;
+        let images = images.slice(0, 0..images.shape()[0].min(SENSED))?.copy();
+        let (model, method) = (self.model.clone(), self.method());
+        let stages = stages(&model);
+        let original = log_softmax(&model.infer(&images)?)?.to_vec::<f32>()?;
+        let mut bits = bits.to_vec();
+        bits.sort_by(f64::total_cmp);
+        let mut found = Vec::new();
+        let recipe = Recipe::uniform(bits[0], alphabet_scalar);
+        for site in sites(&stages).filter(|site| site.projection.sees() != Sees::Pairs) {
+            if site.bits(&self.settings, &recipe).is_none() {
+                continue;
+            }
+            let mut choices = Vec::new();
+            for bits in &bits {
+                let rounded = self.rounded(&method, site, *bits, alphabet_scalar)?;
+                let mut parameters = model.parameters().clone();
+                set(&mut parameters, site, &rounded.characters)?;
+                let answers = log_softmax(&model.infer_with(&parameters, &images)?)?.to_vec::<f32>()?;
+                let divergence =
+                    original.iter().zip(answers).map(|(p, q)| f64::from(p.exp()) * f64::from(p - q)).sum::<f64>();
+                let divergence = divergence.max(0.0) / images.shape()[0] as f64;
+                choices.push(Choice { bits: *bits, characters: rounded.grid.levels().len(), divergence });
+            }
+            let weights = model.parameters().parameters()[site.projection.weight()].value.numel();
+            found.push(Sensitivity { name: site.name.clone(), weights, choices });
+            if !go_on(&found[found.len() - 1]) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(found))
     }
 
     /// Quantizes the network with an alphabet of that many bits; `None` where `progress` ended it.
     ///
     /// # Errors
     /// Values that are not finite, matrices that do not fit the memory, or images that cannot be read.
-    pub fn quantize(&mut self, bits: f64, scalar: f64, progress: &mut dyn Progress) -> Result<Option<Quantized>> {
+    pub fn quantize(&mut self, recipe: &Recipe, progress: &mut dyn Progress) -> Result<Option<Quantized>> {
         let model = self.model.clone();
         let stages = stages(&model);
-        let total = sites(&stages).filter(|site| site.bits(&self.settings, bits).is_some()).count();
-        let original = Network { stages: &stages, leaves: Leaves::constant(model.parameters()) };
+        let total = sites(&stages).filter(|site| site.bits(&self.settings, recipe).is_some()).count();
+        let original =
+            Network { stages: &stages, leaves: Leaves::constant(model.parameters()), inputs: Arc::default() };
         let mut quantized = Quantized {
             parameters: model.parameters().clone(),
             packed: Vec::new(),
@@ -112,10 +197,12 @@ impl Quantizer {
         for number in 0..=last {
             let before = quantized.layers.len();
             for group in &stages[number].groups {
-                let network = Network { stages: &stages, leaves: Leaves::constant(&quantized.parameters) };
+                let network = quantized.network(&stages)?;
                 let changed = if group.is_first { before } else { quantized.layers.len() };
-                let pair = Pair { analog: (&original, &analog), quantized: (&network, &mine), are_same: changed == 0 };
-                let outcomes = self.group((number, group), &pair, [bits, scalar], &mut quantized.left)?;
+                // A rounded input is another one even in the first layer.
+                let are_same = changed == 0 && self.settings.activation_bits.is_none();
+                let pair = Pair { analog: (&original, &analog), quantized: (&network, &mine), are_same };
+                let outcomes = self.group((number, group), &pair, recipe, &mut quantized.left)?;
                 for (site, outcome) in outcomes {
                     set(&mut quantized.parameters, &site, &outcome.characters)?;
                     if self.settings.bias_correction {
@@ -123,12 +210,9 @@ impl Quantizer {
                     }
                     let shape = site.projection.map().weight_shape();
                     let name = format!("{}.weight", site.name);
-                    quantized.packed.push(Packed::new(
-                        &name,
-                        &shape,
-                        site.groups(),
-                        (&outcome.characters, &outcome.grid),
-                    )?);
+                    let mut packed = Packed::new(&name, &shape, site.groups(), (&outcome.characters, &outcome.grid))?;
+                    packed.about.input = outcome.input;
+                    quantized.packed.push(packed);
                     let goes_on = progress.layer(quantized.layers.len() + 1, total, &outcome.result);
                     quantized.layers.push(outcome.result);
                     if !goes_on {
@@ -141,7 +225,7 @@ impl Quantizer {
                 if quantized.layers.is_empty() {
                     mine = next.clone();
                 } else {
-                    let network = Network { stages: &stages, leaves: Leaves::constant(&quantized.parameters) };
+                    let network = quantized.network(&stages)?;
                     mine.advance(&network, &mut self.images)?;
                 }
                 analog = next;
@@ -175,7 +259,13 @@ impl Quantizer {
 
     /// Whether more than one network will be made.
     fn reuses(&self) -> bool {
-        self.settings.bits.as_slice().len() * self.settings.alphabet_scalar.as_slice().len() > 1
+        let Quantize { bits, alphabet_scalar, mixed, budget, max_drop, .. } = &self.settings;
+        let networks = match mixed {
+            true if max_drop.is_some() => 2,
+            true => budget.as_ref().map_or(1, |budget| budget.as_slice().len()),
+            false => bits.as_slice().len(),
+        };
+        networks * alphabet_scalar.as_slice().len() > 1
     }
 
     fn method(&self) -> Method {
@@ -197,11 +287,11 @@ impl Quantizer {
         &mut self,
         (stage, group): (usize, &Group),
         pair: &Pair<'_>,
-        [bits, scalar]: [f64; 2],
+        recipe: &Recipe,
         left: &mut Vec<(String, String)>,
     ) -> Result<Vec<(Site, Outcome)>> {
         let start = Instant::now();
-        let chosen = group.sites.iter().filter_map(|site| Some((site, site.bits(&self.settings, bits)?)));
+        let chosen = group.sites.iter().filter_map(|site| Some((site, site.bits(&self.settings, recipe)?)));
         let chosen: Vec<(&Site, f64)> = chosen.collect();
         let Some((first, _)) = chosen.first() else { return Ok(Vec::new()) };
         if group.sees == Sees::Pairs {
@@ -212,6 +302,7 @@ impl Quantizer {
         let method = self.method();
         let collection = Collection {
             inputs: first.inputs(&self.settings, self.seed, group.number),
+            settings: &self.settings,
             memory: self.settings.memory_bytes(),
             neurons: chosen.iter().map(|(site, _)| site.projection.map().outputs()).sum(),
         };
@@ -221,7 +312,7 @@ impl Quantizer {
         let mut outcomes = Vec::new();
         for (i, (site, bits)) in chosen.into_iter().enumerate() {
             let start = Instant::now();
-            let (alphabet, grid) = self.alphabet(site, bits, scalar)?;
+            let (alphabet, grid) = self.alphabet(site, bits, recipe.alphabet_scalar)?;
             let weights = rows_of(&self.model, site)?;
             let mode = alphabet.mode(method.ties());
             let layer = group.number << 4 | i as u32;
@@ -231,7 +322,8 @@ impl Quantizer {
             )?;
             let measured = measure(site, &weights, &chosen.characters, &seen.sample)?;
             let seconds = collected + start.elapsed().as_secs_f64();
-            outcomes.push((site.clone(), outcome(site, bits, (chosen, &seen.data), measured, seconds)?));
+            let outcome = outcome(site, bits, (chosen, &seen.data), measured, seconds)?;
+            outcomes.push((site.clone(), Outcome { input: seen.input, ..outcome }));
         }
         if let (Data::Gram(gram), 0, true) = (seen.data, group.number, self.reuses()) {
             self.first = Some((collection.inputs, gram));
@@ -240,6 +332,8 @@ impl Quantizer {
     }
 }
 
+/// Images that sensitivities are measured on.
+const SENSED: usize = 512;
 /// Shares of the memory budget: for the frontier of each network, and for inputs of the original one that later networks need again.
 const FRONTIER: u64 = 4;
 const REUSE: u64 = 2;
@@ -250,6 +344,7 @@ struct Outcome {
     characters: Tensor,
     grid: Grid,
     mean_error: Vec<f64>,
+    input: Option<PackedInput>,
     result: LayerResult,
 }
 
@@ -264,7 +359,7 @@ fn outcome(
     let values = characters.to_vec::<f32>()?;
     let row = characters.shape()[1];
     let level = |i: usize, value: f32| grid.level_of(i / row, value);
-    let levels: std::collections::BTreeSet<_> = values.iter().enumerate().map(|(i, value)| level(i, *value)).collect();
+    let levels: BTreeSet<_> = values.iter().enumerate().map(|(i, value)| level(i, *value)).collect();
     let zeros = values.iter().filter(|value| **value == 0.0).count();
     let largest = |neuron: usize| (0..grid.levels().len()).map(|i| grid.character(neuron, i).abs()).fold(0.0, f32::max);
     let units = grid.units().len();
@@ -285,7 +380,7 @@ fn outcome(
         },
         seconds,
     };
-    Ok(Outcome { characters, grid, mean_error: measured.mean_error, result })
+    Ok(Outcome { characters, grid, mean_error: measured.mean_error, input: None, result })
 }
 
 /// A matrix of weights with what a method needs to choose its characters.
@@ -294,7 +389,7 @@ struct Work<'a> {
     /// `[outputs, inputs]`
     weights: &'a Tensor,
     seen: &'a Seen,
-    inputs: Inputs,
+    inputs: gram::Inputs,
     grid: Grid,
     mode: Mode,
     layer: u32,

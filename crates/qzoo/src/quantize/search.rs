@@ -1,5 +1,6 @@
+use super::mixed::{Budget, Sensitivity, assign};
 use super::packed::{Packed, pack};
-use super::quantizer::{Progress, Quantized, Quantizer};
+use super::quantizer::{Progress, Quantized, Quantizer, Recipe};
 use super::result::{Accuracy, LayerResult, Point, SearchResult};
 use crate::checkpoint::{CheckpointFolder, Purpose, State};
 use crate::experiment::{Experiment, Quantize};
@@ -29,6 +30,11 @@ pub struct SearchOptions {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SearchEvent<'a> {
+    /// What a layer matters was measured.
+    Sensitivity {
+        /// The layer.
+        layer: &'a Sensitivity,
+    },
     /// A network of the grid begins.
     Begins {
         /// Its number, from 0.
@@ -155,28 +161,29 @@ impl Search {
         };
         let probe = Probe::new(self.evaluator.clone(), &options)?;
         let Some(analog) = self.analog(&probe, watch)? else { return Ok(None) };
-        let grid: Vec<[f64; 2]> = self
-            .settings
-            .bits
-            .as_slice()
-            .iter()
-            .flat_map(|bits| self.settings.alphabet_scalar.as_slice().iter().map(|scalar| [*bits, *scalar]))
-            .collect();
+        let Some(recipes) = self.recipes(&mut quantizer, watch)? else { return Ok(None) };
         let checkpoints = CheckpointFolder::open(&self.folder.checkpoints(), 1)?;
         let mut points: Vec<Point> = Vec::new();
-        let total = grid.len();
-        for (number, [bits, alphabet_scalar]) in grid.into_iter().enumerate() {
+        let total = recipes.len();
+        for (number, recipe) in recipes.iter().enumerate() {
+            // Budgets rise, so the first network that is good enough is the smallest.
+            if points.last().is_some_and(|point| self.is_enough(point, analog)) {
+                break;
+            }
             if let Some(point) = read_json::<Point>(&self.path().join(file(number)))? {
                 watch.search(&SearchEvent::Point { number, total, point: &point });
                 points.push(point);
                 continue;
             }
+            let Recipe { bits, alphabet_scalar, .. } = *recipe;
             watch.search(&SearchEvent::Begins { number, total, bits, alphabet_scalar });
-            let Some((point, quantized)) = self.point(&mut quantizer, &probe, [bits, alphabet_scalar], watch)? else {
+            let Some((point, quantized)) = self.point(&mut quantizer, &probe, recipe, watch)? else {
                 return Ok(None);
             };
             // The network first: a search that is killed in between does this point again.
-            if best(&points).is_none_or(|best| point.score.correct > points[best].score.correct) {
+            if self.is_enough(&point, analog)
+                || best(&points).is_none_or(|best| point.score.correct > points[best].score.correct)
+            {
                 let state = self.state()?;
                 checkpoints.save_best(&pack(state, named(&quantized.parameters), &quantized.packed)?)?;
             }
@@ -184,7 +191,75 @@ impl Search {
             watch.search(&SearchEvent::Point { number, total, point: &point });
             points.push(point);
         }
-        self.finish(&quantizer, analog, (probe.split(), points), watch)
+        let chosen = match points.last() {
+            Some(point) if self.is_enough(point, analog) => points.len() - 1,
+            _ => best(&points).ok_or_else(|| Error::Config("the grid has no point".into()))?,
+        };
+        let found = Found { split: probe.split(), analog, points, best: chosen };
+        self.finish(&quantizer, &recipes[chosen], found, watch)
+    }
+
+    /// The networks to make, in order.
+    fn recipes(&self, quantizer: &mut Quantizer, watch: &mut dyn Watch) -> Result<Option<Vec<Recipe>>> {
+        let Quantize { bits, alphabet_scalar, mixed, budget, max_drop, .. } = &self.settings;
+        let (bits, scalars) = (bits.as_slice(), alphabet_scalar.as_slice());
+        let grid = |bits: &[f64], of: &dyn Fn(f64, f64) -> Result<Recipe>| {
+            let points = bits.iter().flat_map(|bits| scalars.iter().map(|scalar| of(*bits, *scalar)));
+            points.collect::<Result<Vec<_>>>().map(Some)
+        };
+        if !mixed {
+            return grid(bits, &|bits, scalar| Ok(Recipe::uniform(bits, scalar)));
+        }
+        let Some(layers) = self.sensitivities(quantizer, watch)? else { return Ok(None) };
+        let assigned = |budget: Budget, bits: f64, alphabet_scalar: f64| {
+            let too_much = || {
+                Error::Config(format!(
+                    "{} bits for every layer are more than the budget allows",
+                    layers[0].choices[0].bits
+                ))
+            };
+            let layers = assign(&layers, budget).ok_or_else(too_much)?;
+            Ok(Recipe { bits, alphabet_scalar, layers })
+        };
+        if let Some(bytes) = self.settings.max_bytes() {
+            return grid(&bits[..1], &|bits, scalar| assigned(Budget::Bytes(bytes), bits, scalar));
+        }
+        let budgets = match (budget, max_drop) {
+            (Some(budget), _) => budget.as_slice().to_vec(),
+            _ => {
+                let (low, high) =
+                    bits.iter().fold((8.0f64, 1.0f64), |(low, high), bits| (low.min(*bits), high.max(*bits)));
+                let steps = ((high - low) / 0.5).ceil() as usize;
+                (0..=steps).map(|i| (low + 0.5 * i as f64).min(high)).collect()
+            }
+        };
+        grid(&budgets, &|budget, scalar| assigned(Budget::MeanBits(budget), budget, scalar))
+    }
+
+    /// What each layer matters, from the folder where it was measured before.
+    fn sensitivities(&self, quantizer: &mut Quantizer, watch: &mut dyn Watch) -> Result<Option<Vec<Sensitivity>>> {
+        const FILE: &str = "sensitivity.json";
+        if let Some(layers) = read_json(&self.path().join(FILE))? {
+            return Ok(Some(layers));
+        }
+        let (bits, scalar) = (self.settings.bits.as_slice(), self.settings.alphabet_scalar.as_slice()[0]);
+        let layers = quantizer.sensitivities(bits, scalar, |layer| {
+            watch.search(&SearchEvent::Sensitivity { layer });
+            !self.options.stop.is_set()
+        })?;
+        let Some(layers) = layers else { return Ok(None) };
+        if layers.is_empty() {
+            return Err(Error::Config("there is no layer to quantize".into()));
+        }
+        self.folder.write_json(FILE, &layers)?;
+        Ok(Some(layers))
+    }
+
+    /// Whether a network loses no more than it may, where the smallest such is looked for.
+    fn is_enough(&self, point: &Point, analog: Score) -> bool {
+        let share = |score: &Score| score.correct as f64 / score.images.max(1) as f64;
+        // Differences of fractions are not exact to the last bit.
+        self.settings.max_drop.is_some_and(|most| 100.0 * (share(&analog) - share(&point.score)) <= most + 1e-9)
     }
 
     /// Top-1 accuracy of the original network on the images that networks are compared on.
@@ -202,21 +277,23 @@ impl Search {
         &self,
         quantizer: &mut Quantizer,
         probe: &Probe,
-        [bits, alphabet_scalar]: [f64; 2],
+        recipe: &Recipe,
         watch: &mut dyn Watch,
     ) -> Result<Option<(Point, Quantized)>> {
         let start = Instant::now();
         let mut progress = Told { watch, stop: &self.options.stop };
-        let Some(mut quantized) = quantizer.quantize(bits, alphabet_scalar, &mut progress)? else { return Ok(None) };
+        let Some(mut quantized) = quantizer.quantize(recipe, &mut progress)? else { return Ok(None) };
         if self.settings.recalibrate > 0 {
             quantizer.recalibrate(&self.evaluator, &mut quantized.parameters)?;
         }
         let seconds = start.elapsed().as_secs_f64();
-        let Some(score) = probe.score(quantized.parameters.clone(), watch)? else { return Ok(None) };
-        let Some(msq) = probe.score(quantizer.round(bits, alphabet_scalar)?, watch)? else { return Ok(None) };
+        let Some(score) = probe.score_with(quantized.parameters.clone(), quantized.inputs()?, watch)? else {
+            return Ok(None);
+        };
+        let Some(msq) = probe.score(quantizer.round(recipe)?, watch)? else { return Ok(None) };
         let point = Point {
-            bits,
-            alphabet_scalar,
+            bits: recipe.bits,
+            alphabet_scalar: recipe.alphabet_scalar,
             score,
             msq,
             seconds,
@@ -231,14 +308,13 @@ impl Search {
     fn finish(
         &self,
         quantizer: &Quantizer,
-        analog: Score,
-        (split, points): (&str, Vec<Point>),
+        recipe: &Recipe,
+        found: Found,
         watch: &mut dyn Watch,
     ) -> Result<Option<SearchResult>> {
-        let best = best(&points).ok_or_else(|| Error::Config("the grid has no point".into()))?;
+        let Found { split, analog, points, best } = found;
         let kept = Evaluator::open(&CheckpointFolder::open(&self.folder.checkpoints(), 1)?.best())?;
-        let rounded =
-            self.evaluator.with_parameters(&quantizer.round(points[best].bits, points[best].alphabet_scalar)?)?;
+        let rounded = self.evaluator.with_parameters(&quantizer.round(recipe)?)?;
         let mut tested = Vec::new();
         for evaluator in [&self.evaluator, &rounded, &kept] {
             let options = EvaluateOptions {
@@ -291,6 +367,14 @@ impl Search {
             .map_err(|e| Error::Config(format!("the experiment cannot be written as TOML: {e}")))?;
         Ok(State { purpose: Purpose::Weights, experiment: text, ..self.evaluator.state().clone() })
     }
+}
+
+/// What a grid gave.
+struct Found {
+    split: &'static str,
+    analog: Score,
+    points: Vec<Point>,
+    best: usize,
 }
 
 /// Tells of layers, and stops where it should.

@@ -10,8 +10,8 @@ use crate::checkpoint::{Checkpoint, CheckpointError, State};
 use crate::data::DatasetInfo;
 use crate::experiment::Experiment;
 use crate::models::Model;
-use crate::nn::Parameters;
-use crate::quantize::{Packed, unpack};
+use crate::nn::{Inputs, Parameters};
+use crate::quantize::{Packed, inputs, unpack};
 use crate::run::{EvaluationReport, RunReader};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -69,6 +69,9 @@ impl Evaluator {
         let values = values.collect::<qgraph::Result<Vec<_>>>()?;
         let quantized = values.iter().map(|(name, tensor)| (*name, tensor));
         network.load(checkpoint.weights().chain(quantized)).map_err(|error| misfit(&error))?;
+        let parameters = network.parameters().parameters();
+        let inputs = inputs(&packed, |name| parameters.iter().position(|parameter| parameter.name == name))?;
+        network.model_mut().set_inputs(inputs);
         if checkpoint.with_prefix(EMA).next().is_some() {
             network.load(checkpoint.with_prefix(EMA)).map_err(|error| misfit(&error))?;
         }
@@ -90,13 +93,14 @@ impl Evaluator {
         self.network.model()
     }
 
-    /// The same network with other parameters and buffers.
+    /// The same network with other parameters and buffers, none of them quantized.
     ///
     /// # Errors
     /// They are those of another model.
     pub fn with_parameters(&self, parameters: &Parameters) -> Result<Self> {
         let mut network = self.network.clone();
         network.load(parameters.named())?;
+        network.model_mut().set_inputs(Inputs::new());
         Ok(Evaluator { network, packed: Vec::new(), ..self.clone() })
     }
 

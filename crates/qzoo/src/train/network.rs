@@ -90,6 +90,11 @@ impl Network {
         &self.model
     }
 
+    /// The model, for a change of what it does beside its parameters.
+    pub(super) fn model_mut(&mut self) -> &mut Model {
+        &mut self.model
+    }
+
     /// The parameters and buffers.
     pub(super) fn parameters(&self) -> &Parameters {
         self.model.parameters()

@@ -6,7 +6,7 @@ use crate::checkpoint::CheckpointError;
 use crate::data::{self, Dataset};
 use crate::experiment::Experiment;
 use crate::models::Model;
-use crate::nn::Parameters;
+use crate::nn::{Inputs, Parameters};
 use crate::{Error, Result};
 use qtensor::random::{Purpose, Stream, StreamKey};
 use serde::{Deserialize, Serialize};
@@ -93,7 +93,21 @@ impl Probe {
     /// # Errors
     /// The data or the engine fails, or the parameters are those of another model.
     pub fn score(&self, parameters: Parameters, observer: &mut dyn Observer) -> Result<Option<Score>> {
+        self.score_with(parameters, Inputs::new(), observer)
+    }
+
+    /// As [`score`](Self::score), with the inputs of some projections quantized.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score).
+    pub fn score_with(
+        &self,
+        parameters: Parameters,
+        inputs: Inputs,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Score>> {
         let mut network = self.network.with_parameters(parameters);
+        network.model_mut().set_inputs(inputs);
         if let Some(feed) = &self.calibration {
             let batches = feed.pass()?.map(|batch| Ok(batch?.images));
             network.recalibrate(batches.filter(|images| !matches!(images, Ok(i) if i.shape()[0] < 2)), self.seed)?;

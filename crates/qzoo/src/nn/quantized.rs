@@ -1,0 +1,111 @@
+use super::Projection;
+use qgraph::{Result, Var};
+use qkernels::Activation as Epilogue;
+use qkernels::i8::{self, Operands, Output, PackedWeights, Quantization};
+use qtensor::Tensor;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// How the input of a projection becomes small whole numbers: `round(x / scale) + zero_point`, to nearest and ties to even, limited to `0..=levels`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InputGrid {
+    /// Step and number of 0.
+    pub quantization: Quantization,
+    /// The largest number: 255 for 8 bits.
+    pub levels: u8,
+}
+
+impl InputGrid {
+    /// The numbers, u8.
+    ///
+    /// # Errors
+    /// Another element type than f32.
+    pub fn bytes(&self, x: &Tensor) -> Result<Tensor> {
+        let mut bytes = i8::quantize(x, self.quantization)?;
+        if self.levels < u8::MAX {
+            bytes.memory_mut::<u8>()?.iter_mut().for_each(|byte| *byte = (*byte).min(self.levels));
+        }
+        Ok(bytes)
+    }
+
+    /// What the numbers stand for, f32.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    pub fn round(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(i8::dequantize(&self.bytes(x)?, self.quantization)?)
+    }
+}
+
+/// Weights as whole numbers of a unit.
+#[derive(Clone, Debug)]
+pub struct Codes {
+    /// i8, in the shape of the weights.
+    pub values: Tensor,
+    /// One for each output.
+    pub units: Vec<f32>,
+}
+
+impl Codes {
+    /// The weights for integer kernels, each output times its factor.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub(crate) fn pack(&self, projection: &Projection, factors: Option<&[f64]>) -> Result<PackedWeights> {
+        let factor = |i: usize| factors.and_then(|factors| factors.get(i)).copied().unwrap_or(1.0);
+        let scales = self.units.iter().enumerate().map(|(i, unit)| (f64::from(*unit) * factor(i)) as f32);
+        let scales: Vec<f32> = scales.collect();
+        Ok(match projection.conv_params() {
+            Some(params) => PackedWeights::filters(&self.values, &scales, &params)?,
+            None => PackedWeights::matrix(&self.values, &scales)?,
+        })
+    }
+}
+
+/// What an inference does with the input of a projection.
+#[derive(Clone)]
+pub struct Given {
+    /// How it is rounded.
+    pub grid: InputGrid,
+    /// The weights as whole numbers, where they are such.
+    pub codes: Option<Arc<Codes>>,
+    /// The weights packed for integer kernels, which then take the place of those in f32.
+    pub weights: Option<Arc<PackedWeights>>,
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Given")
+            .field("grid", &self.grid)
+            .field("integers", &self.weights.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The projections whose inputs are quantized, by the position of their weights.
+pub type Inputs = BTreeMap<usize, Given>;
+
+impl Given {
+    /// The input as the f32 kernels take it.
+    pub(super) fn rounded(&self, x: &Var) -> Result<Var> {
+        Ok(Var::constant(self.grid.round(x.value())?))
+    }
+
+    /// `epilogue(weights · x + bias)` on integer kernels; `None` where they cannot do that.
+    pub(super) fn integers(&self, x: &Var, epilogue: Epilogue, bias: Option<&Var>) -> Result<Option<Var>> {
+        let (Some(weights), Epilogue::None | Epilogue::Relu) = (&self.weights, epilogue) else { return Ok(None) };
+        let bytes = self.grid.bytes(x.value())?;
+        let operands = Operands {
+            x: &bytes,
+            input: self.grid.quantization,
+            weights,
+            bias: bias.map(Var::value),
+            residual: None,
+            relu: epilogue == Epilogue::Relu,
+            output: Output::F32,
+        };
+        let y = if bytes.rank() == 2 { i8::matmul(&operands)? } else { i8::conv2d(&operands)? };
+        Ok(Some(Var::constant(y)))
+    }
+}
