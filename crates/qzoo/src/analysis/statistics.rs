@@ -2,7 +2,7 @@
 
 use crate::Result;
 use qtensor::{DType, Tensor};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Bins of a histogram.
 const BINS: usize = 48;
@@ -12,7 +12,7 @@ const REACH: f64 = 4.0;
 const NEAR: f32 = 0.01;
 
 /// How often values fall between two bounds, in equal bins. Values beyond are counted in the first and the last bin.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
     /// Lower bound of the first bin.
     pub low: f64,
@@ -32,12 +32,19 @@ impl Histogram {
         let (low, high) = (least.max(-REACH * rms), most.min(REACH * rms));
         let is_sound = count > 0 && low.is_finite() && high.is_finite();
         let high = if high > low { high } else { low + low.abs().max(1e-12) };
-        is_sound.then(|| Histogram { low, high, counts: vec![0; BINS] })
+        is_sound.then(|| Self::between([low, high], BINS))
     }
 
-    fn add(&mut self, value: f64) {
-        let place = (value - self.low) / (self.high - self.low) * BINS as f64;
-        self.counts[(place.max(0.0) as usize).min(BINS - 1)] += 1;
+    /// Empty, with that many bins between two bounds.
+    pub(crate) fn between([low, high]: [f64; 2], bins: usize) -> Self {
+        Histogram { low, high, counts: vec![0; bins] }
+    }
+
+    /// Counts a value.
+    pub(crate) fn add(&mut self, value: f64) {
+        let bins = self.counts.len();
+        let place = (value - self.low) / (self.high - self.low) * bins as f64;
+        self.counts[(place.max(0.0) as usize).min(bins - 1)] += 1;
     }
 }
 

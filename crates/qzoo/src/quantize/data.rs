@@ -24,6 +24,13 @@ pub(super) struct Seen {
     pub(super) input: Option<PackedInput>,
 }
 
+impl Seen {
+    /// The sample as if nothing before these projections were quantized.
+    pub(super) fn originals(&self) -> Vec<[Tensor; 2]> {
+        self.sample.iter().map(|[_, analog]| [analog.clone(), analog.clone()]).collect()
+    }
+}
+
 /// What a method works on.
 pub(super) enum Data {
     /// Nothing.

@@ -1,7 +1,7 @@
 use crate::experiment::{ConvMode, Quantize, pattern};
 use crate::models::Model;
 use crate::nn::{Body, Composite, Layer, Map, Projection, Sees, Sequential};
-use qgraph::{Error, Result, Tape, Var};
+use qgraph::{Result, Tape, Var};
 use qkernels::gram::{Grouping, Inputs, Patches, Window};
 use qtensor::random::{Purpose, StreamKey};
 use std::ops::Range;
@@ -173,13 +173,13 @@ fn groups(model: &Model, composite: &Composite, number: &mut u32) -> Vec<Group> 
 }
 
 /// Refuses patterns that match no layer.
-pub(super) fn check_patterns(settings: &Quantize, stages: &[Stage<'_>]) -> Result<()> {
+pub(super) fn check_patterns(settings: &Quantize, stages: &[Stage<'_>]) -> crate::Result<()> {
     let names: Vec<&str> = sites(stages).map(|site| site.name.as_str()).collect();
     let patterns = settings.layers.iter().chain(&settings.skip).chain(settings.layer_bits.keys());
     for wanted in patterns {
         if !names.iter().any(|name| pattern::matches(wanted, name)) {
             let message = format!("no layer matches {wanted}; the layers are {}", names.join(", "));
-            return Err(Error::argument("quantize", message));
+            return Err(crate::Error::Config(message));
         }
     }
     Ok(())

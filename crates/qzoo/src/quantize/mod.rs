@@ -17,17 +17,22 @@
 //! | `measure`, `fold` | what a layer loses; norms and biases |
 //! | `bits`, `packed` | characters as few bits in a checkpoint |
 //! | `search` | the grid, its best network, its folder |
+//! | `details`, `csv` | what reports and other programs want to know of it |
+//! | `plan` | what would be done, without doing it |
 
 mod activations;
 mod alphabet;
 mod bits;
+mod csv;
 mod data;
+mod details;
 mod fold;
 mod layers;
 mod measure;
 mod method;
 mod mixed;
 mod packed;
+mod plan;
 mod quantizer;
 mod range;
 mod result;
@@ -35,9 +40,11 @@ mod search;
 
 pub use alphabet::{Alphabet, alphabet};
 pub use bits::Storage;
+pub use details::{Cumulative, Details, WeightHistograms};
 pub use mixed::{Budget, Choice, Sensitivity, assign};
 pub(crate) use packed::inputs;
 pub use packed::{Packed, PackedInput, PackedState, PackedTensor, pack, unpack};
+pub use plan::{LayerPlan, plan};
 pub use quantizer::{Progress, Quantized, Quantizer, Recipe};
 pub use result::{Accuracy, Form, LayerResult, Point, SearchResult};
-pub use search::{RESULT, Search, SearchEvent, SearchOptions, Watch};
+pub use search::{DETAILS, RESULT, Search, SearchEvent, SearchOptions, Watch};

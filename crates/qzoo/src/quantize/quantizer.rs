@@ -315,6 +315,8 @@ impl Quantizer {
             let (alphabet, grid) = self.alphabet(site, bits, recipe.alphabet_scalar)?;
             let weights = rows_of(&self.model, site)?;
             let mode = alphabet.mode(method.ties());
+            let alone = method.round(&weights, grid.clone(), mode)?.characters;
+            let alone = measure(site, &weights, &alone, &seen.originals())?.relative_error;
             let layer = group.number << 4 | i as u32;
             let chosen = of_blocks(
                 &method,
@@ -322,7 +324,7 @@ impl Quantizer {
             )?;
             let measured = measure(site, &weights, &chosen.characters, &seen.sample)?;
             let seconds = collected + start.elapsed().as_secs_f64();
-            let outcome = outcome(site, bits, (chosen, &seen.data), measured, seconds)?;
+            let outcome = outcome(site, bits, (chosen, &seen.data), (measured, alone), seconds)?;
             outcomes.push((site.clone(), Outcome { input: seen.input, ..outcome }));
         }
         if let (Data::Gram(gram), 0, true) = (seen.data, group.number, self.reuses()) {
@@ -352,7 +354,7 @@ fn outcome(
     site: &Site,
     bits: f64,
     (chosen, data): (Chosen, &Data),
-    measured: Measured,
+    (measured, msq_error): (Measured, f64),
     seconds: f64,
 ) -> Result<Outcome> {
     let Chosen { characters, grid } = chosen;
@@ -372,7 +374,9 @@ fn outcome(
         zeros: zeros as f64 / values.len().max(1) as f64,
         radius: (0..units).map(|i| f64::from(largest(i))).sum::<f64>() / units as f64,
         relative_error: measured.relative_error,
-        sqnr: -20.0 * measured.relative_error.log10(),
+        msq_error,
+        // A layer without any error has no finite one, and JSON knows no infinity.
+        sqnr: -20.0 * measured.relative_error.max(1e-15).log10(),
         form: match data {
             Data::None => Form::Weights,
             Data::Gram(_) => Form::Gram,

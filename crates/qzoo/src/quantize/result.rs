@@ -13,6 +13,17 @@ pub enum Form {
     Data,
 }
 
+impl Form {
+    /// As tables and files have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::Weights => "weights",
+            Form::Gram => "gram",
+            Form::Data => "data",
+        }
+    }
+}
+
 /// What became of a layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerResult {
@@ -32,7 +43,9 @@ pub struct LayerResult {
     pub radius: f64,
     /// `‖X w - X~ q‖ / ‖X w‖` over some calibration images: with all errors of the layers before it.
     pub relative_error: f64,
-    /// The same in decibels: `20 log10(‖X w‖ / ‖X w - X~ q‖)`.
+    /// `‖X w - X q‖ / ‖X w‖` over the same images, where `q` is `w` rounded by itself: what the layer alone would lose.
+    pub msq_error: f64,
+    /// The relative error in decibels: `20 log10(‖X w‖ / ‖X w - X~ q‖)`, at most 300.
     pub sqnr: f64,
     /// The way.
     pub form: Form,

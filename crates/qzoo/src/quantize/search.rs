@@ -1,11 +1,13 @@
+use super::csv;
+use super::details::Networks;
 use super::mixed::{Budget, Sensitivity, assign};
-use super::packed::{Packed, pack};
+use super::packed::{Packed, inputs, pack};
 use super::quantizer::{Progress, Quantized, Quantizer, Recipe};
 use super::result::{Accuracy, LayerResult, Point, SearchResult};
 use crate::checkpoint::{CheckpointFolder, Purpose, State};
 use crate::experiment::{Experiment, Quantize};
 use crate::nn::Parameters;
-use crate::run::{Environment, LogFile, RunError, RunFolder, read_json};
+use crate::run::{Environment, EvaluationReport, LogFile, RunError, RunFolder, RunReader, read_json};
 use crate::train::{CalibrationImages, EvaluateOptions, Evaluator, Observer, Probe, ProbeOptions, Score, StopFlag};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,8 @@ pub struct SearchOptions {
     pub data_root: PathBuf,
     /// Images that networks are compared on; 0 = all of the split.
     pub images: usize,
+    /// Of these, the most that are spent on networks of which only the first layers are quantized; 0 = there are no such networks.
+    pub cumulative_images: usize,
     /// Where and how the process runs.
     pub environment: Option<Environment>,
     /// Set by another thread to stop.
@@ -96,6 +100,8 @@ const BEGINNING: &str = "quantize.json";
 const POINTS: &str = "points";
 /// What the search came to, in the folder of its run.
 pub const RESULT: &str = "quantization.json";
+/// The best network layer by layer, in the folder of its run.
+pub const DETAILS: &str = "quantization_details.json";
 
 impl Search {
     /// Begins in the folder, which is made where it does not exist, or takes up the search that is there.
@@ -103,10 +109,7 @@ impl Search {
     /// # Errors
     /// The folder holds something else than this search.
     pub fn open(evaluator: Evaluator, settings: &Quantize, path: &Path, options: SearchOptions) -> Result<Self> {
-        if !evaluator.packed().is_empty() {
-            let message = "its weights are quantized already; name the run that trained it";
-            return Err(Error::Config(format!("{}: {message}", evaluator.path().display())));
-        }
+        Self::accepts(&evaluator)?;
         let experiment = Experiment { quantize: Some(settings.clone()), ..evaluator.experiment().clone() };
         let beginning = Beginning { weights: evaluator.digest()?, settings: settings.clone(), seed: experiment.seed };
         let folder = RunFolder::take(path)?;
@@ -126,6 +129,18 @@ impl Search {
         }
         fs::create_dir_all(path.join(POINTS)).map_err(RunError::io(&path.join(POINTS), "create"))?;
         Ok(Search { folder, evaluator, experiment, settings: settings.clone(), options })
+    }
+
+    /// Refuses a network that is quantized already.
+    ///
+    /// # Errors
+    /// It is.
+    pub fn accepts(evaluator: &Evaluator) -> Result<()> {
+        if evaluator.packed().is_empty() {
+            return Ok(());
+        }
+        let message = "its weights are quantized already; name the run that trained it";
+        Err(Error::Config(format!("{}: {message}", evaluator.path().display())))
     }
 
     /// Whether the folder holds a search of this network with these settings.
@@ -148,18 +163,14 @@ impl Search {
     /// # Errors
     /// The data, the disk or the engine fails.
     pub fn run(&mut self, watch: &mut dyn Watch) -> Result<Option<SearchResult>> {
-        if let Some(result) = read_json(&self.path().join(RESULT))? {
+        if RunReader::open(self.path()).is_ok()
+            && let Some(result) = read_json(&self.path().join(RESULT))?
+        {
             return Ok(Some(result));
         }
         let images = CalibrationImages::open(&self.evaluator, &self.options.data_root, self.settings.samples)?;
         let mut quantizer = Quantizer::new(self.evaluator.model(), &self.settings, self.experiment.seed, images)?;
-        let options = ProbeOptions {
-            data_root: self.options.data_root.clone(),
-            images: self.options.images,
-            calibration_images: 0,
-            stop: self.options.stop.clone(),
-        };
-        let probe = Probe::new(self.evaluator.clone(), &options)?;
+        let probe = self.probe(self.options.images)?;
         let Some(analog) = self.analog(&probe, watch)? else { return Ok(None) };
         let Some(recipes) = self.recipes(&mut quantizer, watch)? else { return Ok(None) };
         let checkpoints = CheckpointFolder::open(&self.folder.checkpoints(), 1)?;
@@ -262,6 +273,17 @@ impl Search {
         self.settings.max_drop.is_some_and(|most| 100.0 * (share(&analog) - share(&point.score)) <= most + 1e-9)
     }
 
+    /// The network with at most so many of the images that networks are compared on; 0 = all of them.
+    fn probe(&self, images: usize) -> Result<Probe> {
+        let options = ProbeOptions {
+            data_root: self.options.data_root.clone(),
+            images,
+            calibration_images: 0,
+            stop: self.options.stop.clone(),
+        };
+        Probe::new(self.evaluator.clone(), &options)
+    }
+
     /// Top-1 accuracy of the original network on the images that networks are compared on.
     fn analog(&self, probe: &Probe, watch: &mut dyn Watch) -> Result<Option<Score>> {
         const FILE: &str = "points/analog.json";
@@ -315,7 +337,22 @@ impl Search {
         let Found { split, analog, points, best } = found;
         let kept = Evaluator::open(&CheckpointFolder::open(&self.folder.checkpoints(), 1)?.best())?;
         let rounded = self.evaluator.with_parameters(&quantizer.round(recipe)?)?;
-        let mut tested = Vec::new();
+        let positions = kept.parameters().parameters();
+        let networks = Networks {
+            model: quantizer.model(),
+            quantized: kept.parameters(),
+            inputs: inputs(kept.packed(), |name| positions.iter().position(|parameter| parameter.name == name))?,
+            rounded: rounded.parameters(),
+            layers: points[best].layers.iter().map(|layer| layer.name.as_str()).collect(),
+        };
+        let few = match (self.options.cumulative_images, self.options.images) {
+            (0, _) => None,
+            (most, 0) => Some(self.probe(most)?),
+            (most, images) => Some(self.probe(most.min(images))?),
+        };
+        let Some(details) = networks.details(few.as_ref(), watch)? else { return Ok(None) };
+        self.folder.write_json(DETAILS, &details)?;
+        let mut reports = Vec::new();
         for evaluator in [&self.evaluator, &rounded, &kept] {
             let options = EvaluateOptions {
                 data_root: self.options.data_root.clone(),
@@ -323,13 +360,12 @@ impl Search {
                 ..EvaluateOptions::default()
             };
             let Some(evaluation) = evaluator.evaluate(&options, watch)? else { return Ok(None) };
-            tested.push(Accuracy {
-                top1: evaluation.report.top1,
-                top5: evaluation.report.top5,
-                images: evaluation.report.images,
-            });
+            reports.push(evaluation.report);
         }
-        let [analog_test, msq_test, test] = [tested[0], tested[1], tested[2]];
+        let accuracy =
+            |report: &EvaluationReport| Accuracy { top1: report.top1, top5: report.top5, images: report.images };
+        let [analog_test, msq_test, test] = [0, 1, 2].map(|i| accuracy(&reports[i]));
+        let evaluation = EvaluationReport { checkpoint: "best".into(), ..reports[2].clone() };
         let result = SearchResult {
             name: self.experiment.name.clone(),
             run: self.evaluator.path().display().to_string(),
@@ -344,6 +380,10 @@ impl Search {
             best,
             points,
         };
+        self.folder
+            .write("quantization.csv", csv::grid(&result, &self.settings, self.experiment.data.dataset.name()))?;
+        self.folder.write("quantization_layers.csv", csv::layers(&result.points))?;
+        self.folder.write_json("evaluation.json", &evaluation)?;
         self.folder.write_json(RESULT, &result)?;
         if let Some(environment) = &self.options.environment {
             self.folder.write_json("env.json", environment)?;

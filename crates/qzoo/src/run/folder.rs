@@ -130,6 +130,14 @@ fn numbers(root: &Path, name: &str) -> Result<impl Iterator<Item = u64>> {
 /// # Errors
 /// `root` exists but cannot be read.
 pub fn latest(root: &Path, name: Option<&str>) -> Result<Option<PathBuf>> {
+    latest_where(root, name, |_| true)
+}
+
+/// As [`latest`], among the runs that `fits` accepts.
+///
+/// # Errors
+/// As `latest`.
+pub fn latest_where(root: &Path, name: Option<&str>, fits: impl Fn(&Path) -> bool) -> Result<Option<PathBuf>> {
     let entries = match fs::read_dir(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         entries => entries.map_err(RunError::io(root, "read"))?,
@@ -143,6 +151,6 @@ pub fn latest(root: &Path, name: Option<&str>) -> Result<Option<PathBuf>> {
         metrics.or_else(|_| fs::metadata(path.join("config.resolved.toml"))).ok()?.modified().ok()
     };
     let runs = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let runs = runs.filter(|path| is_named(path) && path.join("config.resolved.toml").is_file());
+    let runs = runs.filter(|path| is_named(path) && path.join("config.resolved.toml").is_file() && fits(path));
     Ok(runs.max_by_key(|path| (age(path), path.clone())))
 }

@@ -27,7 +27,7 @@ pub mod tensorboard;
 pub use clock::{unix_seconds, utc};
 pub use environment::{Environment, GitState, Surroundings};
 pub use error::RunError;
-pub use folder::{RunFolder, latest};
+pub use folder::{RunFolder, latest, latest_where};
 pub use log::LogFile;
 pub use memory::{LayerMemory, LayerMode, MemoryPlan, MemoryProfile, ModeTotal};
 pub use metrics::{EpochLine, Metrics, MetricsFile, Record, StepLine, read_metrics};

@@ -1,6 +1,7 @@
 use super::{
     Environment, EvaluationReport, MemoryProfile, Metrics, Profile, Result, RunError, RunResult, read_metrics,
 };
+use crate::quantize::{DETAILS, Details, RESULT, SearchResult};
 use serde::de::DeserializeOwned;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -77,6 +78,22 @@ impl RunReader {
     /// The file cannot be read or is damaged.
     pub fn memory(&self) -> Result<Option<MemoryProfile>> {
         self.json("memory.json")
+    }
+
+    /// What the quantization came to; `None` where the run has no quantized weights.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn quantization(&self) -> Result<Option<SearchResult>> {
+        self.json(RESULT)
+    }
+
+    /// Accuracies by quantized layers, and histograms of the weights; `None` as [`quantization`](Self::quantization).
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn quantization_details(&self) -> Result<Option<Details>> {
+        self.json(DETAILS)
     }
 
     /// The totals; `None` before the end of the run.
