@@ -45,6 +45,24 @@ impl Progress {
         }
     }
 
+    /// Shows how far a part of the work has come: on the bar, or as a line every so often.
+    pub(crate) fn part(&mut self, name: &str, done: u64, total: u64, about: &str) {
+        self.draw(name, done, total, about);
+        if self.bar.is_none() && self.last_line.elapsed() >= self.interval {
+            self.last_line = Instant::now();
+            self.say(&format!("{name} {done}/{total}  {about}"));
+        }
+    }
+
+    fn draw(&self, name: &str, done: u64, total: u64, about: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_prefix(name.to_string());
+            bar.set_length(total);
+            bar.set_position(done);
+            bar.set_message(about.to_string());
+        }
+    }
+
     fn started(&mut self, s: &Started<'_>) {
         let resumed = s.resumed.as_ref().map_or_else(String::new, |p| format!(", going on after step {}", p.step));
         self.say(&format!(
@@ -88,14 +106,7 @@ impl Observer for Progress {
         match event {
             Event::Started(started) => self.started(started),
             Event::Step(step) => self.step(step),
-            Event::Evaluating { split, done, total } => {
-                if let Some(bar) = &self.bar {
-                    bar.set_prefix((*split).to_string());
-                    bar.set_length(*total);
-                    bar.set_position(*done);
-                    bar.set_message("");
-                }
-            }
+            Event::Evaluating { split, done, total } => self.draw(split, *done, *total, ""),
             Event::Epoch { line, best } => {
                 let e = &line.record;
                 self.last_line = Instant::now();

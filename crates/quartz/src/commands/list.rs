@@ -3,8 +3,8 @@
 use crate::args::{List, Listed};
 use crate::failure::Failure;
 use qzoo::experiment::{
-    ActivationName, AlphabetName, BackwardMode, Dataset, InitName, Masking, ModelName, NeuronName, OptimName,
-    QuantizerName, RadiusName, ReductionName, ScheduleName,
+    ActivationName, AlphabetName, BackwardMode, Compat, ConvMode, Dataset, FeatureOrder, InitName, Masking, ModelName,
+    NeuronName, OptimName, QuantizerName, RadiusName, RangeName, ReductionName, ScheduleName, Sparsity,
 };
 use qzoo::nn::Neuron;
 
@@ -24,6 +24,11 @@ pub(crate) fn run(arguments: &List) -> Result<(), Failure> {
         Listed::Quantizers => QuantizerName::ENTRIES,
         Listed::Alphabets => AlphabetName::ENTRIES,
         Listed::Radii => RadiusName::ENTRIES,
+        Listed::ConvModes => ConvMode::ENTRIES,
+        Listed::Orders => FeatureOrder::ENTRIES,
+        Listed::Sparsities => Sparsity::ENTRIES,
+        Listed::Ranges => RangeName::ENTRIES,
+        Listed::Compats => Compat::ENTRIES,
     };
     let width = entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
     if arguments.what == Listed::Neurons {

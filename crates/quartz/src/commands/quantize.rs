@@ -1,43 +1,64 @@
 //! `quantize`: the weights of a trained network in few bits.
 
+pub(crate) mod show;
+mod source;
+
 use crate::args::Quantize;
-use crate::commands::{signals, train};
+use crate::commands::{signals, summary, train};
 use crate::failure::Failure;
-use crate::format::{bytes, count, percent};
 use crate::progress::Progress;
 use qzoo::experiment::{Experiment, Override};
-use qzoo::quantize::{LayerResult, Search, SearchEvent, SearchOptions, SearchResult, Watch};
+use qzoo::quantize::{LayerPlan, Point, Search, SearchOptions, SearchResult, plan};
 use qzoo::run::RunReader;
-use qzoo::train::{Evaluator, Event, Observer};
+use qzoo::train::{Evaluator, Score};
 use serde_json::json;
+use show::Show;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Quantizes, then prints the tables.
+/// Quantizes, writes the report, and prints the tables.
 pub(crate) fn run(arguments: &Quantize) -> Result<(), Failure> {
-    let path = source(arguments)?;
-    let evaluator = Evaluator::open(&path)?;
-    let text = match &arguments.experiment {
-        Some(file) => std::fs::read_to_string(file).unwrap_or_default(),
-        None => evaluator.state().experiment.clone(),
-    };
-    let origin = arguments.experiment.clone().unwrap_or_else(|| evaluator.path().to_path_buf());
-    let experiment = Experiment::parse(&origin, text, &overrides(arguments))?;
-    let settings = experiment.quantize.clone().unwrap_or_default();
+    let overrides = overrides(arguments);
+    let file = arguments.experiment.as_ref().map(|path| Experiment::load(path, &overrides)).transpose()?;
     let stop = signals::stop_flag()?;
-    let options = SearchOptions {
-        data_root: qzoo::data::data_root(arguments.root.data.as_deref()),
-        images: 0,
-        environment: Some(train::environment(&experiment, &arguments.root)),
-        stop: stop.flag.clone(),
+    let path = match (arguments.checkpoint.as_ref().or(arguments.run.as_ref()), &file) {
+        (Some(path), _) => path.clone(),
+        (None, None) => source::most_recent()?,
+        (None, Some(experiment)) => match source::newest(experiment)? {
+            Some(path) => path,
+            None if arguments.check => return check_untrained(experiment, arguments),
+            None => source::train(experiment, arguments, &stop)?,
+        },
     };
+    let evaluator = Evaluator::open(&path)?;
+    Search::accepts(&evaluator)?;
+    let experiment = match file {
+        Some(experiment) => experiment,
+        None => of_run(&evaluator, &overrides)?,
+    };
+    let settings = experiment.quantize.clone().unwrap_or_default();
+    // Mistakes show before there is a folder.
+    let plan = plan(evaluator.model(), &settings, settings.samples)?;
+    if arguments.check {
+        return check(&experiment, &plan, arguments);
+    }
     let folder = match &arguments.out {
         Some(folder) => folder.clone(),
         None => folder(&evaluator, &settings)?,
     };
-    let mut search = Search::open(evaluator, &settings, &folder, options)?;
+    let options = SearchOptions {
+        data_root: qzoo::data::data_root(arguments.root.data.as_deref()),
+        images: 0,
+        cumulative_images: arguments.curve_images,
+        environment: Some(train::environment(evaluator.experiment(), &arguments.root)),
+        stop: stop.flag.clone(),
+    };
     let interval = Duration::from_secs_f64(experiment.log.interval_seconds.clamp(0.1, 86_400.0));
-    let mut show = Show { progress: Progress::new(arguments.output.quiet, interval) };
+    let mut show = Show::new(Progress::new(arguments.output.quiet, interval));
+    let from = evaluator.path().display().to_string();
+    let mut search = Search::open(evaluator, &settings, &folder, options)?;
+    show.progress.say(&format!("{}: {from}: {}", settings.method, show::scope(&settings, &plan)));
+    show.progress.say(&format!("run folder: {}", folder.display()));
     let result = search.run(&mut show)?;
     show.progress.clear();
     let Some(result) = result else {
@@ -45,43 +66,67 @@ pub(crate) fn run(arguments: &Quantize) -> Result<(), Failure> {
             format!("interrupted; what is done is saved in {}, go on with the same command", folder.display());
         return Err(Failure::signal(stop.number(), message));
     };
+    drop(search);
+    let report = crate::report::write_with_images(&RunReader::open(&folder)?, arguments.root.data.as_deref())?;
     if arguments.output.json {
-        println!("{}", object(&result));
+        println!("{}", object(&result, &folder));
     } else {
-        print(&result);
+        show::print(&result);
         println!("{}", folder.display());
+    }
+    if !arguments.output.quiet {
+        anstream::eprintln!("report: {}", report.display());
     }
     Ok(())
 }
 
-/// The run or checkpoint to quantize.
-fn source(arguments: &Quantize) -> Result<PathBuf, Failure> {
-    if let Some(path) = arguments.checkpoint.as_ref().or(arguments.run.as_ref()) {
-        return Ok(path.clone());
+/// The experiment of a trained network with what the command line says of its quantization.
+fn of_run(evaluator: &Evaluator, overrides: &[Override]) -> Result<Experiment, Failure> {
+    let experiment = Experiment::parse(evaluator.path(), evaluator.state().experiment.as_str(), overrides)?;
+    if source::same_training(&experiment, evaluator.experiment()) {
+        return Ok(experiment);
     }
-    let newest = qzoo::run::latest(Path::new(train::RUNS), None)?;
-    newest.ok_or_else(|| {
-        Failure::usage(format!(
-            "there is no trained run below {}; train one with `quartz train experiments/quickstart.toml`, or name one with --run",
-            train::RUNS
-        ))
-    })
+    Err(Failure::usage("the network is trained already: --set may change keys of [quantize] and [log] only"))
+}
+
+/// Says what would be done.
+fn check(experiment: &Experiment, plan: &[LayerPlan], arguments: &Quantize) -> Result<(), Failure> {
+    let settings = experiment.quantize.clone().unwrap_or_default();
+    if arguments.output.json {
+        let (bits, scalars) = (settings.bits.as_slice(), settings.alphabet_scalar.as_slice());
+        println!(
+            "{}",
+            json!({ "method": settings.method, "bits": bits, "alphabet_scalar": scalars, "networks": bits.len() * scalars.len(), "layers": plan })
+        );
+    } else {
+        show::plan(&settings, plan);
+    }
+    Ok(())
+}
+
+fn check_untrained(experiment: &Experiment, arguments: &Quantize) -> Result<(), Failure> {
+    let (model, _) = summary::build(experiment, arguments.root.data.as_deref())?;
+    let settings = experiment.quantize.clone().unwrap_or_default();
+    if !arguments.output.quiet {
+        anstream::eprintln!("{}: no trained run below {}; it would be trained first", experiment.name, train::RUNS);
+    }
+    check(experiment, &plan(&model, &settings, settings.samples)?, arguments)
 }
 
 /// The flags as keys of the experiment.
 fn overrides(arguments: &Quantize) -> Vec<Override> {
-    let text = |value: &String| toml_string(value);
     let list = |values: &[String]| {
-        let items: Vec<String> = values.iter().map(text).collect();
+        let items: Vec<String> = values.iter().map(|text| toml_string(text)).collect();
         (!items.is_empty()).then(|| format!("[{}]", items.join(", ")))
     };
+    let text = |value: &Option<String>| value.as_ref().map(|text| toml_string(text));
     let flags = [
-        ("--bits", "quantize.bits", arguments.bits.as_ref().map(text)),
-        ("--alphabet-scalar", "quantize.alphabet_scalar", arguments.alphabet_scalar.as_ref().map(text)),
-        ("--method", "quantize.method", arguments.method.as_ref().map(text)),
+        ("--bits", "quantize.bits", text(&arguments.bits)),
+        ("--alphabet-scalar", "quantize.alphabet_scalar", text(&arguments.alphabet_scalar)),
+        ("--method", "quantize.method", text(&arguments.method)),
         ("--mixed", "quantize.mixed", arguments.mixed.then(|| "true".to_string())),
-        ("--budget", "quantize.budget", arguments.budget.as_ref().map(text)),
-        ("--max-size", "quantize.max_size", arguments.max_size.as_ref().map(text)),
+        ("--budget", "quantize.budget", text(&arguments.budget)),
+        ("--max-size", "quantize.max_size", text(&arguments.max_size)),
         ("--max-drop", "quantize.max_drop", arguments.max_drop.map(|drop| drop.to_string())),
         ("--activation-bits", "quantize.activation_bits", arguments.activation_bits.map(|bits| bits.to_string())),
         ("--samples", "quantize.samples", arguments.samples.map(|samples| samples.to_string())),
@@ -93,7 +138,7 @@ fn overrides(arguments: &Quantize) -> Vec<Override> {
     overrides
 }
 
-fn toml_string(text: &String) -> String {
+fn toml_string(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
@@ -109,92 +154,21 @@ fn folder(evaluator: &Evaluator, settings: &qzoo::experiment::Quantize) -> Resul
     Err(Failure::run("there is no free folder"))
 }
 
-fn object(result: &SearchResult) -> serde_json::Value {
+fn object(result: &SearchResult, folder: &Path) -> serde_json::Value {
     let best = &result.points[result.best];
+    let share = |score: &Score| score.correct as f64 / score.images.max(1) as f64;
+    let row = |point: &Point| {
+        json!({
+            "bits": point.bits, "alphabet_scalar": point.alphabet_scalar, "top1": share(&point.score), "msq_top1": share(&point.msq),
+            "size_bytes": point.size_bytes, "seconds": point.seconds, "layers": point.layers, "left": point.left,
+        })
+    };
+    let grid: Vec<serde_json::Value> = result.points.iter().map(row).collect();
     json!({
-        "method": result.method, "bits": best.bits, "alphabet_scalar": best.alphabet_scalar,
+        "run": folder, "method": result.method, "bits": best.bits, "alphabet_scalar": best.alphabet_scalar,
         "analog_top1": result.analog_test.top1, "msq_top1": result.msq_test.top1, "best_top1": result.test.top1,
-        "size_bytes": best.size_bytes, "seconds": best.seconds, "points": result.points,
+        "analog_top5": result.analog_test.top5, "msq_top5": result.msq_test.top5, "best_top5": result.test.top5,
+        "size_before_bytes": result.size_before, "size_bytes": best.size_bytes, "seconds": best.seconds,
+        "split": result.split, "samples": result.samples, "best": result.best, "grid": grid,
     })
-}
-
-fn print(result: &SearchResult) {
-    let best = &result.points[result.best];
-    let accuracy = |score: &qzoo::train::Score| percent(score.correct as f64 / score.images.max(1) as f64);
-    if result.points.len() > 1 {
-        println!("{:>6}  {:>6}  {:>9}  {:>9}  {:>8}", "bits", "scalar", result.method, "msq", "seconds");
-        for point in &result.points {
-            let figures = [accuracy(&point.score), accuracy(&point.msq)];
-            println!(
-                "{:>6.3}  {:>6}  {:>9}  {:>9}  {:>8.1}",
-                point.bits, point.alphabet_scalar, figures[0], figures[1], point.seconds
-            );
-        }
-    }
-    let width = best.layers.iter().map(|layer| layer.name.len()).max().unwrap_or(0).max(5);
-    println!(
-        "{:width$}  {:>9}  {:>5}  {:>7}  {:>7}  {:>8}  {:>6}  {:>7}  form",
-        "layer", "weights", "bits", "error", "SQNR", "distinct", "zeros", "seconds"
-    );
-    for LayerResult { name, weights, bits, relative_error, sqnr, distinct, zeros, seconds, form, .. } in &best.layers {
-        println!(
-            "{name:width$}  {:>9}  {bits:>5.2}  {relative_error:>7.4}  {sqnr:>6.1}d  {distinct:>8}  {:>6}  {seconds:>7.2}  {form:?}",
-            count(*weights as u64),
-            percent(*zeros),
-        );
-    }
-    let before = result.size_before;
-    println!(
-        "size {} -> {} ({:.1} times smaller)",
-        bytes(before),
-        bytes(best.size_bytes),
-        before as f64 / best.size_bytes as f64
-    );
-    for (name, accuracy) in
-        [("original", &result.analog_test), ("msq", &result.msq_test), (&result.method, &result.test)]
-    {
-        println!("{name:12} top-1 {}  top-5 {}", percent(accuracy.top1), percent(accuracy.top5));
-    }
-}
-
-/// Shows a search.
-struct Show {
-    progress: Progress,
-}
-
-impl Observer for Show {
-    fn event(&mut self, event: &Event<'_>) {
-        self.progress.event(event);
-    }
-}
-
-impl Watch for Show {
-    fn search(&mut self, event: &SearchEvent<'_>) {
-        match event {
-            SearchEvent::Sensitivity { layer } => {
-                let choices: Vec<String> = layer
-                    .choices
-                    .iter()
-                    .map(|choice| format!("{:.4} at {:.2}", choice.divergence, choice.bits))
-                    .collect();
-                self.progress.say(&format!("{}: answers diverge by {} bits", layer.name, choices.join(", ")));
-            }
-            SearchEvent::Begins { number, total, bits, alphabet_scalar } => {
-                self.progress.say(&format!("{}/{total}  {bits:.3} bits, scalar {alphabet_scalar}", number + 1));
-            }
-            SearchEvent::Layer { done, total, result } => {
-                let LayerResult { name, relative_error, seconds, .. } = result;
-                self.progress.say(&format!(
-                    "  layer {done}/{total}  {name}: relative error {relative_error:.4}, {seconds:.2} s"
-                ));
-            }
-            SearchEvent::Point { number, total, point } => {
-                self.progress.clear();
-                let accuracy = |score: &qzoo::train::Score| percent(score.correct as f64 / score.images.max(1) as f64);
-                let (found, msq) = (accuracy(&point.score), accuracy(&point.msq));
-                self.progress.say(&format!("{}/{total}  {found}, msq {msq}, {:.1} s", number + 1, point.seconds));
-            }
-            _ => {}
-        }
-    }
 }

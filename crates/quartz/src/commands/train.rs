@@ -5,8 +5,8 @@ use crate::commands::signals;
 use crate::failure::Failure;
 use crate::progress::Progress;
 use qzoo::experiment::{Experiment, Override};
-use qzoo::run::{Environment, RunFolder, RunReader, Surroundings, latest};
-use qzoo::train::{End, TrainOptions, Trainer};
+use qzoo::run::{Environment, RunFolder, RunReader, Surroundings, latest_where};
+use qzoo::train::{End, Outcome, TrainOptions, Trainer};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,20 +36,13 @@ pub(crate) fn run(arguments: &Train) -> Result<(), Failure> {
     };
     let mut trainer = match (&arguments.resume, experiment) {
         (Some(run), experiment) => resume(run.as_deref(), experiment.as_ref(), arguments, options)?,
-        (None, Some(experiment)) => start(experiment, arguments, options)?,
+        (None, Some(experiment)) => begin(experiment, arguments.out.as_deref(), &arguments.root, options)?,
         (None, None) => return Err(Failure::usage("an experiment file or --resume RUN is needed")),
     };
     if arguments.profile {
         super::profile::print(&trainer.profile()?);
     }
-    let interval = Duration::from_secs_f64(trainer.experiment().log.interval_seconds.clamp(0.1, 86_400.0));
-    let outcome = trainer.run(&mut Progress::new(arguments.output.quiet, interval))?;
-    let path = trainer.folder().path().to_path_buf();
-    drop(trainer);
-    let report = crate::report::write_with_images(&RunReader::open(&path)?, arguments.root.data.as_deref())?;
-    if !arguments.output.quiet {
-        anstream::eprintln!("report: {}", report.display());
-    }
+    let (path, outcome) = complete(trainer, &arguments.root, arguments.output.quiet)?;
     if arguments.output.json {
         println!("{}", serde_json::to_string(&outcome.result)?);
     }
@@ -60,6 +53,19 @@ pub(crate) fn run(arguments: &Train) -> Result<(), Failure> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Trains to the end or to a signal, writes the report, and returns the folder of the run.
+pub(super) fn complete(mut trainer: Trainer, root: &DataRoot, quiet: bool) -> Result<(PathBuf, Outcome), Failure> {
+    let interval = Duration::from_secs_f64(trainer.experiment().log.interval_seconds.clamp(0.1, 86_400.0));
+    let outcome = trainer.run(&mut Progress::new(quiet, interval))?;
+    let path = trainer.folder().path().to_path_buf();
+    drop(trainer);
+    let report = crate::report::write_with_images(&RunReader::open(&path)?, root.data.as_deref())?;
+    if !quiet {
+        anstream::eprintln!("report: {}", report.display());
+    }
+    Ok((path, outcome))
 }
 
 fn load(arguments: &Train, path: &Path) -> Result<Experiment, Failure> {
@@ -76,12 +82,18 @@ fn max_time(minutes: Option<f64>) -> Result<Option<Duration>, Failure> {
         .ok_or_else(|| Failure::usage(format!("--max-time is {minutes}; a number of minutes above 0 is needed")))
 }
 
-fn start(experiment: Experiment, arguments: &Train, mut options: TrainOptions) -> Result<Trainer, Failure> {
-    let folder = match &arguments.out {
+/// A run in the folder, or in a new one below [`RUNS`].
+pub(super) fn begin(
+    experiment: Experiment,
+    out: Option<&Path>,
+    root: &DataRoot,
+    mut options: TrainOptions,
+) -> Result<Trainer, Failure> {
+    let folder = match out {
         Some(path) => RunFolder::create_at(path)?,
         None => RunFolder::create(Path::new(RUNS), &experiment.name)?,
     };
-    options.environment = Some(environment(&experiment, &arguments.root));
+    options.environment = Some(environment(&experiment, root));
     Ok(Trainer::new(experiment, folder, options)?)
 }
 
@@ -89,7 +101,7 @@ fn resume(
     run: Option<&Path>,
     experiment: Option<&Experiment>,
     arguments: &Train,
-    mut options: TrainOptions,
+    options: TrainOptions,
 ) -> Result<Trainer, Failure> {
     if !arguments.set.is_empty() || arguments.seed.is_some() || arguments.out.is_some() {
         return Err(Failure::usage(
@@ -100,14 +112,20 @@ fn resume(
         Some(path) => path.to_path_buf(),
         None => newest(experiment)?,
     };
-    let own = Experiment::parse(path.join("config.resolved.toml"), &RunReader::open(&path)?.experiment()?, &[])?;
-    options.environment = Some(environment(&own, &arguments.root));
-    Ok(Trainer::resume(RunFolder::open(&path)?, options)?)
+    go_on(&path, &arguments.root, options)
+}
+
+/// A run from where it stopped.
+pub(super) fn go_on(path: &Path, root: &DataRoot, mut options: TrainOptions) -> Result<Trainer, Failure> {
+    let own = Experiment::parse(path.join("config.resolved.toml"), &RunReader::open(path)?.experiment()?, &[])?;
+    options.environment = Some(environment(&own, root));
+    Ok(Trainer::resume(RunFolder::open(path)?, options)?)
 }
 
 fn newest(experiment: Option<&Experiment>) -> Result<PathBuf, Failure> {
     let name = experiment.map(|experiment| experiment.name.as_str());
-    latest(Path::new(RUNS), name)?.ok_or_else(|| {
+    let is_quantized = |run: &Path| run.join(qzoo::quantize::RESULT).is_file();
+    latest_where(Path::new(RUNS), name, |run| !is_quantized(run))?.ok_or_else(|| {
         let of = name.map_or_else(String::new, |name| format!(" of {name}"));
         Failure::usage(format!("--resume: there is no run{of} below {RUNS}; name the run's folder"))
     })

@@ -35,6 +35,14 @@ pub(super) fn section(heading: &str, content: &str) -> String {
     }
 }
 
+/// Figures side by side, each with what it is.
+pub(super) fn tiles(tiles: &[(&str, String)]) -> String {
+    let tile = |(name, value): &(&str, String)| {
+        format!("<div class=\"tile\"><b>{}</b><span class=\"dim\">{}</span></div>", escape(value), escape(name))
+    };
+    format!("<div class=\"tiles\">{}</div>\n", tiles.iter().map(tile).collect::<String>())
+}
+
 /// A figure with a caption.
 pub(super) fn figure(content: &str, caption: &str) -> String {
     format!("<figure>{content}<figcaption>{}</figcaption></figure>", escape(caption))
@@ -65,7 +73,7 @@ h1{font-size:26px;margin:0 0 4px}h2{font-size:18px;margin:0 0 14px}
 section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:20px;margin-top:18px}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin-top:20px}
 .tile{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px}
-.tile b{display:block;font-size:23px;font-variant-numeric:tabular-nums}
+.tile b{display:block;font-size:23px;white-space:nowrap;font-variant-numeric:tabular-nums}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(360px,1fr));gap:18px}
 figure{margin:0}figure svg{width:100%;height:auto;display:block}figcaption{color:var(--dim);font-size:13px;margin-top:4px}
 .matrix{max-width:640px;font-size:12px}
@@ -79,6 +87,9 @@ th{color:var(--dim);font-weight:600}
 pre{overflow-x:auto;background:var(--page);border:1px solid var(--line);border-radius:8px;padding:12px;font:13px/1.45 ui-monospace,'DejaVu Sans Mono',monospace;margin:0}
 h3{font-size:15px;margin:18px 0 8px}h3:first-of-type{margin-top:0}
 .map{display:inline-block;width:116px;text-align:left;white-space:normal;font-size:12px;line-height:1.3;vertical-align:top;margin:2px 6px 6px 0}.map img{width:100%;image-rendering:pixelated;display:block;border-radius:4px;margin-bottom:3px}td:has(.map){vertical-align:top}
+.small{display:grid;grid-template-columns:repeat(auto-fill,minmax(240px,1fr));gap:14px}
+.keys{color:var(--dim);font-size:13px;display:flex;flex-wrap:wrap;gap:4px 16px;margin-top:6px}.key::before{content:'';display:inline-block;width:22px;border-top:3px var(--line-style,solid) var(--key);margin-right:6px;vertical-align:middle}
+.charts+.scroll{margin-top:18px}section>p:last-child{margin-bottom:0}
 details summary{cursor:pointer;color:var(--dim)}
 ";
 

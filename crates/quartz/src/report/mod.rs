@@ -7,6 +7,7 @@ pub(crate) mod html;
 mod memory;
 mod pixels;
 mod plots;
+mod quantization;
 pub(crate) mod search;
 mod sections;
 
@@ -27,29 +28,40 @@ pub(crate) fn write(run: &RunReader, images: &ImageSource<'_>) -> Result<PathBuf
 }
 
 fn render(run: &RunReader, images: &ImageSource<'_>) -> Result<String, Failure> {
-    let metrics = run.metrics()?;
-    let evaluation = run.evaluation()?;
     let environment = run.environment()?;
     let name = run.path().file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
     let mut body = sections::heading(&name, environment.as_ref());
-    body += &sections::tiles(run.result()?.as_ref(), &metrics, evaluation.as_ref());
-    body += &html::section("Training", &sections::charts(&metrics));
-    if let Some(evaluation) = &evaluation {
-        body += &html::section("Classes", &sections::classes(evaluation));
-        body += &html::section("Sample predictions", &sections::samples(evaluation, images));
+    if let Some(result) = run.quantization()? {
+        body += &quantization::sections(&result, run.quantization_details()?.as_ref());
+        body += &evaluation(run, images)?;
+    } else {
+        body += &training(run, images)?;
     }
+    body += &html::section("Experiment", &sections::experiment(&run.experiment()?));
+    if let Some(environment) = &environment {
+        body += &html::section("Environment", &sections::environment(environment));
+    }
+    Ok(html::page(&name, &body))
+}
+
+fn training(run: &RunReader, images: &ImageSource<'_>) -> Result<String, Failure> {
+    let metrics = run.metrics()?;
+    let mut body = sections::tiles(run.result()?.as_ref(), &metrics, run.evaluation()?.as_ref());
+    body += &html::section("Training", &sections::charts(&metrics));
+    body += &evaluation(run, images)?;
     if let Some(profile) = run.profile()? {
         body += &html::section("Time and memory by layer", &sections::layers(&profile));
     }
     if let Some(memory) = run.memory()? {
         body += &html::section("Memory and time by backward mode", &memory::table(&memory));
     }
-    body += &html::section("Epochs", &sections::epochs(&metrics));
-    body += &html::section("Experiment", &sections::experiment(&run.experiment()?));
-    if let Some(environment) = &environment {
-        body += &html::section("Environment", &sections::environment(environment));
-    }
-    Ok(html::page(&name, &body))
+    Ok(body + &html::section("Epochs", &sections::epochs(&metrics)))
+}
+
+fn evaluation(run: &RunReader, images: &ImageSource<'_>) -> Result<String, Failure> {
+    let Some(evaluation) = run.evaluation()? else { return Ok(String::new()) };
+    let classes = html::section("Classes", &sections::classes(&evaluation));
+    Ok(classes + &html::section("Sample predictions", &sections::samples(&evaluation, images)))
 }
 
 /// As [`write()`], with the sample images from the data set where it is at hand; without them the samples are left out.

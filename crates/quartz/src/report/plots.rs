@@ -1,11 +1,18 @@
 //! Curves and matrices as SVG text.
 
 use plotters::prelude::*;
+use plotters::series::DashedLineSeries;
 use std::fmt::Write as _;
 
 /// Colours of the series, told apart also by people who see few colours (after Okabe and Ito).
-pub(super) const COLOURS: [RGBColor; 4] =
-    [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
+pub(super) const COLOURS: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+];
 pub(super) const INK: RGBColor = RGBColor(70, 76, 90);
 const SIZE: (u32, u32) = (560, 300);
 
@@ -15,8 +22,23 @@ pub(super) struct Series<'a> {
     pub(super) name: &'a str,
     /// Places in the plot; values that are not finite are left out.
     pub(super) points: Vec<(f64, f64)>,
-    /// Fine and pale, for the noise behind a mean.
-    pub(super) faint: bool,
+    /// How it is drawn.
+    pub(super) style: Style,
+}
+
+/// How a curve is drawn.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Style {
+    /// One of [`COLOURS`], or that of the curve's place where there is none.
+    pub(super) colour: Option<RGBColor>,
+    /// In dashes.
+    pub(super) dashed: bool,
+}
+
+impl Series<'_> {
+    fn colour(&self, place: usize) -> RGBColor {
+        self.style.colour.unwrap_or(COLOURS[place % COLOURS.len()])
+    }
 }
 
 /// A chart's words.
@@ -31,6 +53,22 @@ pub(super) struct Labels {
 
 /// A chart with all series in one frame; `None` where there is nothing to draw.
 pub(super) fn curves(series: &[Series<'_>], labels: &Labels) -> Option<String> {
+    framed(series, labels, series.len() > 1)
+}
+
+/// As [`curves`], with the names of the series below the frame, where they hide nothing.
+pub(super) fn keyed_curves(series: &[Series<'_>], labels: &Labels) -> Option<String> {
+    let key = |(index, one): (usize, &Series<'_>)| {
+        let RGBColor(red, green, blue) = one.colour(index);
+        let line = if one.style.dashed { "dashed" } else { "solid" };
+        let name = super::html::escape(one.name);
+        format!("<span class=\"key\" style=\"--key:rgb({red},{green},{blue});--line-style:{line}\">{name}</span>")
+    };
+    let keys: String = series.iter().enumerate().map(key).collect();
+    Some(format!("{}<div class=\"keys\">{keys}</div>", framed(series, labels, false)?))
+}
+
+fn framed(series: &[Series<'_>], labels: &Labels, has_legend: bool) -> Option<String> {
     let points = || series.iter().flat_map(|s| &s.points).filter(|(x, y)| x.is_finite() && y.is_finite());
     let range = |value: fn(&(f64, f64)) -> f64| {
         let values = points().map(value);
@@ -38,7 +76,7 @@ pub(super) fn curves(series: &[Series<'_>], labels: &Labels) -> Option<String> {
     };
     let ((x0, x1), (y0, y1)) = (widen(range(|p| p.0)?, 0.0), widen(range(|p| p.1)?, 0.05));
     let mut svg = String::new();
-    draw(&mut svg, series, labels, (x0..x1, y0..y1)).ok()?;
+    draw(&mut svg, (series, has_legend), labels, (x0..x1, y0..y1)).ok()?;
     // Inside HTML an image needs no namespace, and the page names no address.
     Some(svg.replace(" xmlns=\"http://www.w3.org/2000/svg\"", ""))
 }
@@ -56,20 +94,27 @@ fn widen((low, high): (f64, f64), share: f64) -> (f64, f64) {
 type Frame = (std::ops::Range<f64>, std::ops::Range<f64>);
 pub(super) type DrawResult = Result<(), Box<dyn std::error::Error>>;
 
-fn draw(svg: &mut String, series: &[Series<'_>], labels: &Labels, (xs, ys): Frame) -> DrawResult {
+fn draw(svg: &mut String, (series, has_legend): (&[Series<'_>], bool), labels: &Labels, (xs, ys): Frame) -> DrawResult {
     let canvas = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     let text = ("sans-serif", 13).into_font().color(&INK);
+    // Neighbouring labels differ.
+    let decimals = [0.06, 0.006].iter().filter(|range| ys.end - ys.start < **range).count();
     let mut chart = ChartBuilder::on(&canvas)
         .margin(8)
         .margin_right(16)
         .x_label_area_size(38)
-        .y_label_area_size(58)
-        .build_cartesian_2d(xs, ys)?;
-    let number = |v: &f64| if labels.percent { format!("{:.0} %", v * 100.0) } else { short(*v) };
+        .y_label_area_size(if decimals > 0 { 70 } else { 58 })
+        .build_cartesian_2d(xs.clone(), ys.clone())?;
+    let number = |v: &f64| if labels.percent { format!("{:.*} %", decimals, v * 100.0) } else { short(*v) };
+    let xs_of = || series.iter().flat_map(|s| &s.points).map(|(x, _)| *x);
+    let span = xs.end - xs.start;
+    // Between whole numbers there is nothing to read off.
+    let ticks = if xs_of().all(|x| x.fract() == 0.0) && span <= 10.0 { span as usize + 1 } else { 11 };
     chart
         .configure_mesh()
         .x_desc(labels.x)
         .y_desc(labels.y)
+        .x_labels(ticks)
         .axis_style(INK.mix(0.5))
         .bold_line_style(INK.mix(0.12))
         .light_line_style(TRANSPARENT)
@@ -79,19 +124,20 @@ fn draw(svg: &mut String, series: &[Series<'_>], labels: &Labels, (xs, ys): Fram
         .y_label_formatter(&number)
         .draw()?;
     for (index, one) in series.iter().enumerate() {
-        let colour = COLOURS[index % COLOURS.len()];
-        let style = if one.faint { colour.mix(0.3).stroke_width(1) } else { colour.stroke_width(2) };
+        let (colour, style) = (one.colour(index), one.colour(index).stroke_width(2));
         let points: Vec<(f64, f64)> =
             one.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
         if let [point] = points[..] {
             chart.draw_series([Circle::new(point, 3, colour.filled())])?;
         }
-        chart
-            .draw_series(LineSeries::new(points, style))?
-            .label(one.name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+        let drawn = if one.style.dashed {
+            chart.draw_series(DashedLineSeries::new(points, 6, 4, style))?
+        } else {
+            chart.draw_series(LineSeries::new(points, style))?
+        };
+        drawn.label(one.name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
     }
-    if series.len() > 1 {
+    if has_legend {
         chart
             .configure_series_labels()
             .background_style(WHITE.mix(0.85))
@@ -190,7 +236,7 @@ mod tests {
     #[test]
     fn curves_survive_one_point_equal_values_and_nan() {
         let chart = |points: &[(f64, f64)]| {
-            let series = [Series { name: "loss", points: points.to_vec(), faint: false }];
+            let series = [Series { name: "loss", points: points.to_vec(), style: Style::default() }];
             curves(&series, &Labels { x: "epoch", y: "loss", percent: false })
         };
         assert!(chart(&[]).is_none());

@@ -1,7 +1,7 @@
 //! `report.html` of the auto-builder's search: all networks and the tables of their layers on one page.
 
 use super::bars::{Axis, Mark, bars};
-use super::html::{bar, escape, figure, page, section, table};
+use super::html::{self, bar, escape, figure, page, section, table};
 use super::sections;
 use crate::commands::autobuild::{drop_of, notes, points, range_of};
 use crate::failure::Failure;
@@ -44,10 +44,7 @@ fn tiles(result: &SearchResult) -> String {
         ("of the parameters", share(answer.size.parameters, full.size.parameters)),
         ("of the multiplications", share(answer.size.macs, full.size.macs)),
     ];
-    let tile = |(name, value): &(&str, String)| {
-        format!("<div class=\"tile\"><b>{}</b><span class=\"dim\">{name}</span></div>", escape(value))
-    };
-    format!("<div class=\"tiles\">{}</div>\n", tiles.iter().map(tile).collect::<String>())
+    html::tiles(&tiles)
 }
 
 fn networks(result: &SearchResult) -> String {

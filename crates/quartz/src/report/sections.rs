@@ -1,7 +1,7 @@
 //! The parts of the report, each from one file of the run.
 
-use super::html::{bar, escape, figure, table};
-use super::plots::{Labels, Series, confusion, curves};
+use super::html::{bar, escape, figure, table, tiles as html_tiles};
+use super::plots::{Labels, Series, Style, confusion, curves};
 use super::{ImageSource, pixels};
 use crate::format::{bytes, count, loss, percent, rate, seconds, share_of_peak};
 use qzoo::run::{Environment, EvaluationReport, Metrics, Profile, RunResult};
@@ -29,10 +29,7 @@ pub(super) fn tiles(result: Option<&RunResult>, metrics: &Metrics, evaluation: O
         tiles.push(("peak tensor memory", bytes(result.peak_bytes)));
         tiles.push(("time", seconds(result.seconds)));
     }
-    let tile = |(name, value): &(&str, String)| {
-        format!("<div class=\"tile\"><b>{}</b><span class=\"dim\">{name}</span></div>", escape(value))
-    };
-    format!("<div class=\"tiles\">{}</div>\n", tiles.iter().map(tile).collect::<String>())
+    html_tiles(&tiles)
 }
 
 /// Times the highest training loss beyond which a test loss is left out of the chart.
@@ -45,12 +42,12 @@ pub(super) fn charts(metrics: &Metrics) -> String {
     let by_epoch = |name, value: &dyn Fn(&qzoo::checkpoint::EpochRecord) -> Option<f64>| Series {
         name,
         points: metrics.epochs.iter().filter_map(|e| Some((e.record.epoch as f64, value(&e.record)?))).collect(),
-        faint: false,
+        style: Style::default(),
     };
-    let by_step = |name, value: &dyn Fn(&qzoo::run::StepLine) -> f64, faint| Series {
+    let by_step = |name, value: &dyn Fn(&qzoo::run::StepLine) -> f64| Series {
         name,
         points: metrics.steps.iter().map(|s| (at(s.step), value(s))).collect(),
-        faint,
+        style: Style::default(),
     };
     let x = if steps_per_epoch > 0.0 { "epoch" } else { "step" };
     // A mean that a few extreme images dominate would flatten everything else.
@@ -74,12 +71,12 @@ pub(super) fn charts(metrics: &Metrics) -> String {
         ),
         (
             "Learning rate",
-            curves(&[by_step("learning rate", &|s| s.lr, false)], &Labels { x, y: "learning rate", percent: false }),
+            curves(&[by_step("learning rate", &|s| s.lr)], &Labels { x, y: "learning rate", percent: false }),
         ),
         (
             "Loss of single steps, and norm of their gradients",
             curves(
-                &[by_step("step loss", &|s| s.step_loss, false), by_step("gradient norm", &|s| s.grad_norm, false)],
+                &[by_step("step loss", &|s| s.step_loss), by_step("gradient norm", &|s| s.grad_norm)],
                 &Labels { x, y: "", percent: false },
             ),
         ),

@@ -1,7 +1,7 @@
 //! Curves by depth and over training, and histograms.
 
 use super::super::html::{escape, figure};
-use super::super::plots::{Labels, Series, curves};
+use super::super::plots::{Labels, Series, Style, curves};
 use super::{Page, place_name};
 use qzoo::analysis::{CheckpointReport, Histogram, LayerReport, OUTPUT};
 use qzoo::nn::marks;
@@ -23,7 +23,7 @@ fn chart(curves_of: &[Curve], x: &'static str, y: &'static str) -> Option<String
         .iter()
         .filter(|curve| !curve.points.is_empty())
         .take(MOST_CURVES)
-        .map(|curve| Series { name: &curve.name, points: curve.points.clone(), faint: false })
+        .map(|curve| Series { name: &curve.name, points: curve.points.clone(), style: Style::default() })
         .collect();
     curves(&series, &Labels { x, y, percent: false })
 }
