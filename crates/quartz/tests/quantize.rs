@@ -11,7 +11,8 @@ use std::time::Duration;
 /// A folder with the tiny experiment and how to quantize it.
 fn workplace(section: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("tiny.toml"), format!("{TINY}[quantize]\nsamples = 100\n{section}")).unwrap();
+    let small = TINY.replace("train_limit = 256", "train_limit = 256\nimage_size = 12");
+    std::fs::write(folder.path().join("tiny.toml"), format!("{small}[quantize]\nsamples = 100\n{section}")).unwrap();
     folder
 }
 
@@ -98,12 +99,12 @@ fn one_command_from_nothing_to_table_and_page() {
     // All test images fit the curve's, so that its ends are the two networks.
     assert_eq!((share(&curve["original"]), share(&last.into())), (share_of(&original), share_of(&eval)));
     let image = folder.join("image.png");
-    image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8 * 8, y as u8 * 8, 90])).save(&image).unwrap();
+    image::RgbImage::from_fn(12, 12, |x, y| image::Rgb([x as u8 * 20, y as u8 * 20, 90])).save(&image).unwrap();
     let guess = json(&finish(quartz().args(["predict", "--json"]).arg(&run).arg(&image), 0));
     assert_eq!(guess["images"].as_array().unwrap().len(), 1);
 
     // Again: nothing is trained, and the network is the same.
-    let second = finish(&mut quantize(folder, &["tiny.toml", "--json"]), 0);
+    let second = finish(&mut quantize(folder, &["tiny.toml", "--json", "--curve-images", "0"]), 0);
     assert!(!String::from_utf8_lossy(&second.stderr).contains("epoch"));
     assert!(!folder.join("runs/tiny-2").exists());
     assert_eq!(weights(&folder.join("runs/tiny-aligned_ldlq-2")), weights(&run));
@@ -177,8 +178,7 @@ fn until(mut child: Child, run: &Path, points: usize, end: impl FnOnce(&mut Chil
 
 #[test]
 fn a_grid_that_was_stopped_and_killed_ends_with_the_same_network() {
-    let root =
-        workplace("method = \"gpfq\"\nbits = [1.58, 2, 3, 4]\nalphabet_scalar = \"1:4\"\nalphabet = \"mid_rise\"\n");
+    let root = workplace("method = \"gpfq\"\nbits = [2, 4]\nalphabet_scalar = \"1:4\"\nalphabet = \"mid_rise\"\n");
     let folder = root.path();
     train(folder);
     let whole = json(&finish(&mut quantize(folder, &["--json", "--quiet", "--out", "whole"]), 0));
@@ -193,18 +193,18 @@ fn a_grid_that_was_stopped_and_killed_ends_with_the_same_network() {
         #[cfg(not(unix))]
         child.kill().unwrap();
     });
-    assert!(was_running, "a grid of 16 networks ended too soon");
+    assert!(was_running, "a grid of 8 networks ended too soon");
     if cfg!(unix) {
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(143), "{log}");
         assert!(log.contains("go on with the same command"), "{log}");
     }
-    let (was_running, _) = until(start(), &run, 6, |child| child.kill().unwrap());
-    assert!(was_running, "a grid of 16 networks ended too soon");
+    let (was_running, _) = until(start(), &run, 4, |child| child.kill().unwrap());
+    assert!(was_running, "a grid of 8 networks ended too soon");
     let stamp = |i: usize| std::fs::metadata(run.join(format!("points/{i:04}.json"))).unwrap().modified().unwrap();
-    let before: Vec<_> = (0..6).map(stamp).collect();
+    let before: Vec<_> = (0..4).map(stamp).collect();
     let parts = json(&finish(&mut quantize(folder, &["--json", "--quiet", "--out", "parts"]), 0));
-    assert_eq!((0..6).map(stamp).collect::<Vec<_>>(), before, "points that are done are not done again");
+    assert_eq!((0..4).map(stamp).collect::<Vec<_>>(), before, "points that are done are not done again");
     assert_eq!(weights(&run), weights(&folder.join("whole")));
     for key in ["best", "best_top1", "msq_top1", "size_bytes", "bits", "alphabet_scalar"] {
         assert_eq!(parts[key], whole[key], "{key}");
