@@ -15,7 +15,7 @@ Examples:
   quartz quantize experiments/gpfq_mnist.toml"
 )]
 pub(crate) struct Quantize {
-    /// An experiment file, whose [quantize] section says how
+    /// An experiment file, whose section quantize says how
     #[arg(value_name = "EXPERIMENT")]
     pub(crate) experiment: Option<PathBuf>,
     /// The run to quantize [default: the most recent one]
