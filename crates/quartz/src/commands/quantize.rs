@@ -96,7 +96,7 @@ fn check(experiment: &Experiment, plan: &[LayerPlan], arguments: &Quantize) -> R
         let (bits, scalars) = (settings.bits.as_slice(), settings.alphabet_scalar.as_slice());
         println!(
             "{}",
-            json!({ "method": settings.method, "bits": bits, "alphabet_scalar": scalars, "networks": bits.len() * scalars.len(), "layers": plan })
+            json!({ "method": settings.method, "bits": bits, "alphabet_scalar": scalars, "networks": show::networks(&settings), "layers": plan })
         );
     } else {
         show::plan(&settings, plan);

@@ -35,7 +35,7 @@ fn tiles(result: &SearchResult) -> String {
     html::tiles(&[
         ("top-1 accuracy", percent(result.test.top1)),
         ("of the original network", percent(result.analog_test.top1)),
-        ("bits of a weight", number(best.bits)),
+        ("bits of a weight", number(best.mean_bits())),
         ("size", bytes(best.size_bytes)),
         ("times smaller", format!("{factor:.1}")),
         ("quantization", seconds(best.seconds)),

@@ -6,7 +6,7 @@ use crate::train::Score;
 use std::fmt::Display;
 
 /// The columns of the GPFQ reference's tables, then those of its own.
-const GRID: [&str; 18] = [
+const GRID: [&str; 20] = [
     "data_set",
     "serialized_model",
     "q_train_size",
@@ -23,6 +23,8 @@ const GRID: [&str; 18] = [
     "alphabet",
     "radius",
     "per_output",
+    "mean_bits",
+    "activation_bits",
     "split",
     "is_best",
 ];
@@ -65,6 +67,8 @@ pub(super) fn grid(result: &SearchResult, settings: &Quantize, data_set: &str) -
             settings.alphabet.to_string(),
             settings.radius.to_string(),
             settings.per_output.to_string(),
+            point.mean_bits().to_string(),
+            settings.activation_bits.map_or_else(String::new, |bits| bits.to_string()),
             result.split.clone(),
             (i == result.best).to_string(),
         ]);

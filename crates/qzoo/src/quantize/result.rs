@@ -74,6 +74,14 @@ pub struct Point {
     pub left: Vec<(String, String)>,
 }
 
+impl Point {
+    /// Bits of a weight, as a mean over all that are quantized.
+    pub fn mean_bits(&self) -> f64 {
+        let weights: usize = self.layers.iter().map(|layer| layer.weights).sum();
+        self.layers.iter().map(|layer| layer.bits * layer.weights as f64).sum::<f64>() / weights.max(1) as f64
+    }
+}
+
 /// Accuracies on test images, as fractions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {

@@ -35,13 +35,24 @@ pub(super) fn plan(settings: &Quantize, plan: &[LayerPlan]) {
     println!("{}", scope(settings, plan));
 }
 
+/// Networks that will be made; `None` where that shows on the way.
+pub(super) fn networks(settings: &Quantize) -> Option<usize> {
+    let bits = match (settings.mixed, &settings.budget) {
+        (false, _) => settings.bits.as_slice().len(),
+        (true, _) if settings.max_drop.is_some() => return None,
+        (true, budget) => budget.as_ref().map_or(1, |budget| budget.as_slice().len()),
+    };
+    Some(bits * settings.alphabet_scalar.as_slice().len())
+}
+
 /// The extent of the work in a line.
 pub(super) fn scope(settings: &Quantize, plan: &[LayerPlan]) -> String {
     let weights: usize = plan.iter().map(|layer| layer.weights).sum();
-    let networks = settings.bits.as_slice().len() * settings.alphabet_scalar.as_slice().len();
     let plural =
         |count: usize, word: &str| format!("{} {word}{}", self::count(count as u64), if count == 1 { "" } else { "s" });
-    let (layers, networks) = (plural(plan.len(), "layer"), plural(networks, "network"));
+    let networks =
+        networks(settings).map_or_else(|| "networks until one is good enough".into(), |n| plural(n, "network"));
+    let layers = plural(plan.len(), "layer");
     format!(
         "{layers} of {} weights; {networks}; up to {}",
         count(weights as u64),
