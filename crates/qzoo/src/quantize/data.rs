@@ -71,7 +71,8 @@ pub(super) fn walks(method: &Method, collection: &Collection<'_>, images: usize,
     let can_walk = method.can_walk() && inputs.window == Window::Dense;
     let rows_bytes = 4.0 * images as f64 * size * f64::from(sources);
     let fits = |bytes: f64| bytes <= memory as f64;
-    if !fits(gram_bytes) && !(can_walk && fits(rows_bytes)) {
+    let fits_at_all = fits(gram_bytes) || can_walk && fits(rows_bytes);
+    if !fits_at_all {
         let mebibytes = |bytes: f64| format!("{:.1} MiB", bytes / f64::from(1 << 20));
         let or_data = if can_walk { format!(", or {} for its data", mebibytes(rows_bytes)) } else { String::new() };
         let message = format!(

@@ -47,7 +47,7 @@ pub(super) fn grid(values: &[Tensor], settings: &Quantize, bits: usize) -> Resul
 
 fn of(low: f32, high: f32, levels: u8) -> PackedInput {
     let scale = (high - low) / f32::from(levels);
-    if !(scale > f32::MIN_POSITIVE) {
+    if scale <= f32::MIN_POSITIVE {
         // Nothing but 0.
         return PackedInput { scale: 1.0, zero_point: 0, levels };
     }
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn positive_values_begin_at_zero() {
         let x = Tensor::from_vec([101], (0..101).map(|i| i as f32 / 50.0).collect()).unwrap();
-        let grid = grid(&[x.clone()], &settings(RangeName::MinMax), 8).unwrap();
+        let grid = grid(std::slice::from_ref(&x), &settings(RangeName::MinMax), 8).unwrap();
         assert_eq!((grid.zero_point, grid.levels), (0, 255));
         assert!((grid.scale - 2.0 / 255.0).abs() < 1e-7);
         let percentile = super::grid(&[x], &settings(RangeName::Percentile), 4).unwrap();
@@ -82,7 +82,7 @@ mod tests {
         for (low, high) in [(-1.0f32, 3.0), (-2.0, -1.0), (0.5, 0.7), (-1e-3, 1e3)] {
             let x = Tensor::from_vec([2], vec![low, high]).unwrap();
             for range in [RangeName::MinMax, RangeName::Mse] {
-                let grid = grid(&[x.clone()], &settings(range), 8).unwrap();
+                let grid = grid(std::slice::from_ref(&x), &settings(range), 8).unwrap();
                 assert_eq!(rounded(&grid, 0.0), 0.0, "{low} {high} {range}");
                 let worst = [low, high].map(|x| (x - rounded(&grid, x)).abs());
                 assert!(
@@ -92,9 +92,9 @@ mod tests {
             }
         }
         let zeros = Tensor::zeros([9], qtensor::DType::F32).unwrap();
-        assert_eq!(rounded(&grid(&[zeros], &settings(RangeName::Mse), 8).unwrap(), 0.0), 0.0);
+        assert_eq!(rounded(&grid(std::slice::from_ref(&zeros), &settings(RangeName::Mse), 8).unwrap(), 0.0), 0.0);
         let bad = Tensor::from_vec([1], vec![f32::NAN]).unwrap();
-        assert!(grid(&[bad], &settings(RangeName::Mse), 8).is_err());
+        assert!(grid(std::slice::from_ref(&bad), &settings(RangeName::Mse), 8).is_err());
     }
 
     #[test]
@@ -102,8 +102,8 @@ mod tests {
         let mut values: Vec<f32> = (0..10_000).map(|i| (i % 100) as f32 / 100.0).collect();
         values.push(4.0);
         let x = Tensor::from_vec([values.len()], values).unwrap();
-        let [all, best] =
-            [RangeName::MinMax, RangeName::Mse].map(|range| grid(&[x.clone()], &settings(range), 3).unwrap().scale);
+        let [all, best] = [RangeName::MinMax, RangeName::Mse]
+            .map(|range| grid(std::slice::from_ref(&x), &settings(range), 3).unwrap().scale);
         assert!(best < 0.5 * all, "{best} {all}");
     }
 }

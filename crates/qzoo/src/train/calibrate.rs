@@ -8,11 +8,13 @@ use qtensor::Tensor;
 use std::fmt;
 use std::path::Path;
 
+type Pass = Box<dyn Iterator<Item = Result<Batch, DataError>>>;
+
 /// Training images that a network is calibrated on: some of the split, not augmented, always the same ones in the same order.
 pub struct CalibrationImages {
     feed: EvaluationFeed,
     /// A pass that has begun, and the number of its next batch.
-    pass: Option<(Box<dyn Iterator<Item = Result<Batch, DataError>>>, usize)>,
+    pass: Option<(Pass, usize)>,
 }
 
 impl CalibrationImages {
