@@ -125,7 +125,7 @@ fn a_perceptron_is_quantized_as_gpfq_is_defined() {
         magnitudes.sort_by(f64::total_cmp);
         let half = magnitudes.len() / 2;
         let radius = 2.0
-            * if magnitudes.len() % 2 == 0 {
+            * if magnitudes.len().is_multiple_of(2) {
                 (magnitudes[half - 1] + magnitudes[half]) / 2.0
             } else {
                 magnitudes[half]
