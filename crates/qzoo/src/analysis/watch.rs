@@ -73,6 +73,10 @@ impl<S: Sink> State<S> {
             (None, Some(layer)) => (*layer, name),
             (None, None) => return Ok(()),
         };
+        // A first-order layer is a projection too; what it is given is another layer's output.
+        if place == marks::INPUT {
+            return Ok(());
+        }
         let part = [marks::SECOND_ORDER, marks::LINEAR].into_iter().find(|part| *part == place);
         match (part, pass) {
             // The gradient of a part is that of the neuron.
