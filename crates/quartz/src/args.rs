@@ -149,12 +149,12 @@ step: evaluate it, classify with it, or train it on with train --resume.
 
 Examples:
   quartz import qresnet14.pth --experiment experiments/qresnet14_published.toml
-  quartz import model.pth --experiment my.toml --out runs/published --json"
+  quartz import model.safetensors --experiment my.toml --out runs/published --json"
 )]
 pub(crate) struct Import {
-    /// What torch.save has written (.pth or .pt), in the zip or the legacy format
+    /// What torch.save has written (.pth or .pt), in the zip or the legacy format, or a safetensors file [default: import.file of the experiment, below the data root]
     #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    pub(crate) file: Option<PathBuf>,
     /// The experiment whose model it is
     #[arg(long, value_name = "EXPERIMENT")]
     pub(crate) experiment: PathBuf,
@@ -411,6 +411,9 @@ pub(crate) struct Bench {
     /// The backward mode of all layers, in train and memory
     #[arg(long, value_name = "MODE", default_value = "symbolic", value_parser = one_of::<BackwardMode>(MODES))]
     pub(crate) backward: BackwardMode,
+    /// Weights and inputs of layers in 8 bits, on integer kernels, in infer
+    #[arg(long)]
+    pub(crate) quantized: bool,
     /// Timed repetitions, of which the median counts
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) repeat: u32,

@@ -77,7 +77,7 @@ fn prefixes_and_other_names_end_in_the_same_bits() {
         ("*.first.first.*", "*.conv1.conv1.*"),
     ];
     let names = names.map(|(pattern, name)| (pattern.to_string(), name.to_string())).into();
-    let options = ImportOptions { rules: Import { prefix: None, names }, ..ImportOptions::default() };
+    let options = ImportOptions { rules: Import { names, ..Import::default() }, ..ImportOptions::default() };
     let all = imported(&renamed, &target, &options).unwrap();
     assert_eq!(digest(&all.parameters), digest(source.parameters()));
     assert_eq!(all.report.prefix, "net");

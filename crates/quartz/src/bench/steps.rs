@@ -7,10 +7,14 @@ use crate::failure::Failure;
 use qgraph::{Tape, Tensor, Var};
 use qkernels::par;
 use qzoo::experiment::Precision::{self, F32};
-use qzoo::experiment::{self, Backward, BackwardMode, ModelName, NeuronName, Optim, Rule, Sgd};
+use qzoo::experiment::{
+    self, Backward, BackwardMode, ModelName, NeuronName, Optim, Quantize, QuantizerName, Rule, Sgd,
+};
 use qzoo::models::Model;
 use qzoo::nn::{Leaves, Phase};
 use qzoo::optim::Optimizer;
+use qzoo::quantize::{Quantizer, Recipe};
+use qzoo::train::{CalibrationImages, Silent};
 use serde::Serialize;
 
 /// A network as the peer's figures name it.
@@ -125,12 +129,26 @@ impl Subject {
 /// A row for the forward pass of each network.
 pub(super) fn infer(bencher: &Bencher, arguments: &Bench) -> Result<(), Failure> {
     for subject in subjects(arguments) {
-        let (model, images) = subject.build()?;
+        let (mut model, images) = subject.build()?;
+        if arguments.quantized {
+            model = eight_bits(&model, &images)?;
+        }
         let folded = model.folded()?;
         let seconds = par::install(|| bencher.time(|| folded.infer(&images).map(drop)))?;
-        subject.report(bencher, "infer", (seconds, None), &model)?;
+        let name = if arguments.quantized { "infer_quantized" } else { "infer" };
+        subject.report(bencher, name, (seconds, None), &model)?;
     }
     Ok(())
+}
+
+/// A network with weights and inputs of its layers in 8 bits, each weight rounded by itself.
+fn eight_bits(model: &Model, images: &Tensor) -> Result<Model, Failure> {
+    let settings = Quantize { method: QuantizerName::Msq, activation_bits: Some(8), ..Quantize::default() };
+    let images = CalibrationImages::of(vec![images.clone()])?;
+    let mut quantizer = Quantizer::new(model, &settings, 0, images)?;
+    let quantized = quantizer.quantize(&Recipe::uniform(8.0, 1.0), &mut Silent)?;
+    let quantized = quantized.ok_or_else(|| Failure::from(qzoo::Error::Config("nothing was quantized".into())))?;
+    Ok(quantized.model(model)?)
 }
 
 /// A row for the training step of each network: forward, backward and an SGD update with momentum and decay.

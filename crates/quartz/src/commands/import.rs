@@ -1,43 +1,76 @@
-//! `import`: a run from a checkpoint file of PyTorch.
+//! `import`: a run from a checkpoint of PyTorch or a safetensors file.
 
-use crate::args::Import;
+use crate::args::{DataRoot, Import};
 use crate::failure::Failure;
 use crate::format::count;
 use qzoo::experiment::{Experiment, Override};
 use qzoo::import::{Dropped, ImportOptions, ImportReport, NEGLIGIBLE, import};
 use qzoo::run::RunFolder;
 use qzoo::train::{Beginning, begin_with, build_model};
+use std::path::{Path, PathBuf};
 
 /// Tensors of a list that are shown; `--json` and `import.json` have all.
 const SHOWN: usize = 40;
+
+/// What is imported into which run.
+pub(crate) struct Source<'a> {
+    pub(crate) experiment: &'a Experiment,
+    /// The checkpoint; the experiment's own where it is `None`.
+    pub(crate) file: Option<&'a Path>,
+    pub(crate) root: &'a DataRoot,
+    /// Folder of the run; a new one where it is `None`.
+    pub(crate) out: Option<&'a Path>,
+    pub(crate) allow_dropped: bool,
+}
+
+impl Source<'_> {
+    fn file(&self) -> Result<PathBuf, Failure> {
+        let own = || {
+            let file = self.experiment.import.file.as_ref()?;
+            Some(qzoo::data::data_root(self.root.data.as_deref()).join(file))
+        };
+        self.file.map(Path::to_path_buf).or_else(own).ok_or_else(|| {
+            Failure::usage("no file to import: name one, or give the experiment `file = ...` in [import]")
+        })
+    }
+
+    /// Makes a run of the checkpoint.
+    pub(crate) fn import(&self) -> Result<(ImportReport, RunFolder), Failure> {
+        let Source { experiment, .. } = self;
+        let data_root = qzoo::data::data_root(self.root.data.as_deref());
+        let info = qzoo::data::describe(&experiment.data, &data_root)?;
+        let model = build_model(experiment, &info)?;
+        let options = ImportOptions { rules: experiment.import.clone(), allow_dropped: self.allow_dropped };
+        let imported = import(&self.file()?, &model, &options).map_err(qzoo::Error::from)?;
+        let report = imported.report;
+
+        let folder = match self.out {
+            Some(path) => RunFolder::create_at(path)?,
+            None => RunFolder::create(super::train::RUNS.as_ref(), &experiment.name)?,
+        };
+        folder.write_json("import.json", &report)?;
+        let environment = super::train::environment(experiment, self.root);
+        let origin = format!("imported {} tensors from {}", report.matched.len(), report.file);
+        let parameters = &imported.parameters;
+        let environment = Some(&environment);
+        begin_with(&Beginning { experiment, info: &info, parameters, environment, origin: &origin }, &folder)?;
+        Ok((report, folder))
+    }
+}
 
 /// Imports, and prints what became of every tensor.
 pub(crate) fn run(arguments: &Import) -> Result<(), Failure> {
     let overrides: Vec<Override> = arguments.set.iter().map(|set| Override::set(set)).collect();
     let experiment = Experiment::load(&arguments.experiment, &overrides)?;
-    let root = qzoo::data::data_root(arguments.root.data.as_deref());
-    let info = qzoo::data::describe(&experiment.data, &root)?;
-    let model = build_model(&experiment, &info)?;
-    let options = ImportOptions { rules: experiment.import.clone(), allow_dropped: arguments.allow_dropped };
-    let imported = import(&arguments.file, &model, &options).map_err(qzoo::Error::from)?;
-    let report = &imported.report;
-
-    let folder = match &arguments.out {
-        Some(path) => RunFolder::create_at(path)?,
-        None => RunFolder::create(super::train::RUNS.as_ref(), &experiment.name)?,
-    };
-    folder.write_json("import.json", report)?;
-    let environment = super::train::environment(&experiment, &arguments.root);
-    let origin = format!("imported {} tensors from {}", report.matched.len(), report.file);
-    let parameters = &imported.parameters;
-    let beginning = Beginning {
+    let source = Source {
         experiment: &experiment,
-        info: &info,
-        parameters,
-        environment: Some(&environment),
-        origin: &origin,
+        file: arguments.file.as_deref(),
+        root: &arguments.root,
+        out: arguments.out.as_deref(),
+        allow_dropped: arguments.allow_dropped,
     };
-    begin_with(&beginning, &folder)?;
+    let (report, folder) = source.import()?;
+    let report = &report;
     if arguments.output.json {
         let mut all = serde_json::to_value(report)?;
         all["run"] = folder.path().display().to_string().into();

@@ -27,6 +27,7 @@ pub(crate) fn run(arguments: &Quantize) -> Result<(), Failure> {
         (None, Some(experiment)) => match source::newest(experiment)? {
             Some(path) => path,
             None if arguments.check => return check_untrained(experiment, arguments),
+            None if experiment.import.file.is_some() => source::import(experiment, arguments)?,
             None => source::train(experiment, arguments, &stop)?,
         },
     };

@@ -92,7 +92,8 @@ impl Analyzer {
     /// # Errors
     /// The file cannot be read or is no sound image.
     pub fn picture(&self, path: &Path) -> Result<Picture> {
-        let planes = read_image(path, self.evaluator().state().shape())?;
+        let planes =
+            read_image(path, data::framing(&self.evaluator().experiment().data, self.evaluator().state().shape()))?;
         Ok(Picture { label: path.display().to_string(), class: None, planes })
     }
 

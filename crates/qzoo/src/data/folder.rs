@@ -3,7 +3,7 @@
 
 use super::dataset::{Dataset, DatasetInfo, ImageShape, ImageSource, Split};
 use super::error::{DataError, Result};
-use super::image_file::read_image;
+use super::image_file::{Framing, read_image};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -13,17 +13,17 @@ pub const MOST_CACHED_BYTES: usize = 1 << 30;
 /// Training images, evenly spaced, from which the mean and the standard deviation of the channels are computed.
 const MEASURED_IMAGES: usize = 2048;
 
-/// Reads one split of the image folder `path`, every image resized to `image_size` squared with three channels. The mean and the standard
+/// Reads one split of the image folder `path`, every image framed with three channels. The mean and the standard
 /// deviation are those of (at most 2048, evenly spaced) training images.
 ///
 /// # Errors
 /// A folder is missing or has no class, a class of the test images is none of the training images, or an image that is measured is damaged.
-pub fn open(path: &Path, image_size: usize, split: Split) -> Result<Dataset> {
-    let shape = ImageShape { channels: 3, height: image_size, width: image_size };
+pub fn open(path: &Path, framing: Framing, split: Split) -> Result<Dataset> {
+    let shape = framing.shape;
     let train = path.join("train");
     let classes = class_names(&train)?;
     let (files, labels) = image_files(&train, &classes)?;
-    let measured = FolderImages::new(files, shape);
+    let measured = FolderImages::new(files, framing);
     let (mean, std) = measure(&measured, shape)?;
     let name = path.file_name().map_or_else(|| "folder".into(), |name| name.to_string_lossy().into_owned());
     let info = Arc::new(DatasetInfo { name, shape, classes, mean, std });
@@ -38,7 +38,7 @@ pub fn open(path: &Path, image_size: usize, split: Split) -> Result<Dataset> {
         }
     }
     let (files, labels) = image_files(&test, &info.classes)?;
-    Dataset::new(info, Arc::new(FolderImages::new(files, shape)), labels)
+    Dataset::new(info, Arc::new(FolderImages::new(files, framing)), labels)
 }
 
 /// `test/`, or else `val/`.
@@ -130,17 +130,17 @@ fn measure(images: &FolderImages, shape: ImageShape) -> Result<(Vec<f32>, Vec<f3
 /// Images that are decoded when they are first asked for.
 pub(super) struct FolderImages {
     files: Vec<PathBuf>,
-    shape: ImageShape,
+    framing: Framing,
     /// Empty where all of them would need too much memory.
     decoded: Vec<OnceLock<Box<[u8]>>>,
 }
 
 impl FolderImages {
-    /// The images of these files, in this size.
-    pub(super) fn new(files: Vec<PathBuf>, shape: ImageShape) -> Self {
-        let kept = files.len().checked_mul(shape.pixels()).is_some_and(|bytes| bytes <= MOST_CACHED_BYTES);
+    /// The images of these files, framed.
+    pub(super) fn new(files: Vec<PathBuf>, framing: Framing) -> Self {
+        let kept = files.len().checked_mul(framing.shape.pixels()).is_some_and(|bytes| bytes <= MOST_CACHED_BYTES);
         let decoded = if kept { files.iter().map(|_| OnceLock::new()).collect() } else { Vec::new() };
-        FolderImages { files, shape, decoded }
+        FolderImages { files, framing, decoded }
     }
 }
 
@@ -154,7 +154,7 @@ impl ImageSource for FolderImages {
         if let Some(image) = kept.and_then(OnceLock::get) {
             return Ok(image);
         }
-        *scratch = read_image(&self.files[index], self.shape)?;
+        *scratch = read_image(&self.files[index], self.framing)?;
         match kept {
             Some(cell) => Ok(cell.get_or_init(|| scratch.as_slice().into())),
             None => Ok(scratch),

@@ -16,26 +16,41 @@ pub const MOST_PIXELS: u64 = 50_000_000;
 /// A decoder that wants more memory than this is stopped.
 pub const MOST_DECODER_BYTES: u64 = 256 << 20;
 
-/// Reads the PNG or JPEG file at `path` as planes (channels, height, width), resized to `shape`: colours become grey for one
-/// channel, and transparency is dropped.
+/// What an image of any size becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Framing {
+    /// Channels and size.
+    pub shape: ImageShape,
+    /// Resize the shorter side to so many pixels and cut the middle out, which keeps proportions, rather than resize the whole image to the shape.
+    pub shorter_side: Option<usize>,
+}
+
+impl From<ImageShape> for Framing {
+    fn from(shape: ImageShape) -> Self {
+        Framing { shape, shorter_side: None }
+    }
+}
+
+/// Reads the PNG or JPEG file at `path` as planes (channels, height, width), framed: colours become grey for one channel, and transparency is dropped.
 ///
 /// # Errors
 /// The file cannot be read, is neither PNG nor JPEG, is damaged or exceeds a limit of this module.
-pub fn read_image(path: &Path, shape: ImageShape) -> Result<Vec<u8>> {
+pub fn read_image(path: &Path, framing: impl Into<Framing>) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(DataError::io(path, "open"))?;
     let mut bytes = Vec::new();
     file.take(MOST_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(DataError::io(path, "read"))?;
     if bytes.len() as u64 > MOST_FILE_BYTES {
         return Err(DataError::unfit(path, format!("larger than {} MiB", MOST_FILE_BYTES >> 20)));
     }
-    decode_image(path, &bytes, shape)
+    decode_image(path, &bytes, framing)
 }
 
 /// As [`read_image`], for `bytes` as if they were the file `path`.
 ///
 /// # Errors
 /// As [`read_image`].
-pub fn decode_image(path: &Path, bytes: &[u8], shape: ImageShape) -> Result<Vec<u8>> {
+pub fn decode_image(path: &Path, bytes: &[u8], framing: impl Into<Framing>) -> Result<Vec<u8>> {
+    let Framing { shape, shorter_side } = framing.into();
     let image = decode(path, bytes)?;
     let (size, samples) = match shape.channels {
         1 => (PixelType::U8, image.into_luma8().into_raw_with_size()),
@@ -44,7 +59,11 @@ pub fn decode_image(path: &Path, bytes: &[u8], shape: ImageShape) -> Result<Vec<
     };
     let (width, height, samples) = samples;
     let from = InterleavedImage { width, height, pixel: size, samples: &samples };
-    let resized = from.resize(shape.width, shape.height).map_err(|message| DataError::unfit(path, message))?;
+    let resized = match shorter_side {
+        Some(side) => from.middle(side, [shape.width, shape.height]),
+        None => from.resize(shape.width, shape.height),
+    };
+    let resized = resized.map_err(|message| DataError::unfit(path, message))?;
     Ok(planes(&resized, shape.channels))
 }
 
@@ -108,10 +127,29 @@ impl InterleavedImage<'_> {
         }
         let from = ImageRef::new(self.width as u32, self.height as u32, self.samples, self.pixel)
             .map_err(|error| format!("cannot be resized: {error}"))?;
+        let pixels = width as u64 * height as u64;
+        if pixels > MOST_PIXELS {
+            return Err(format!("{width}x{height} pixels after resizing; at most {MOST_PIXELS} are accepted"));
+        }
         let mut to = Image::new(width as u32, height as u32, self.pixel);
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
         Resizer::new().resize(&from, &mut to, &options).map_err(|error| format!("cannot be resized: {error}"))?;
         Ok(to.into_vec())
+    }
+
+    /// The middle of that width and height, once the shorter side has so many pixels and the longer one as many, rounded down, as proportions ask for.
+    fn middle(&self, side: usize, [width, height]: [usize; 2]) -> Result<Vec<u8>, String> {
+        let shorter = self.width.min(self.height).max(1);
+        let [wide, high] = [self.width, self.height].map(|length| (length * side / shorter).max(1));
+        if wide < width || high < height {
+            return Err(format!("{wide}x{high} pixels after resizing hold no {width}x{height}"));
+        }
+        let resized = self.resize(wide, high)?;
+        let depth = resized.len() / (wide * high);
+        // Half a pixel goes to the even side, as in torchvision.
+        let [left, top] = [wide - width, high - height].map(|rest| (rest as f64 / 2.0).round_ties_even() as usize);
+        let row = |y: usize| &resized[((top + y) * wide + left) * depth..][..width * depth];
+        Ok((0..height).flat_map(row).copied().collect())
     }
 }
 

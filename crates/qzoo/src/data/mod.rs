@@ -36,9 +36,11 @@ pub use batch::Batch;
 pub use dataset::{Dataset, DatasetInfo, ImageShape, ImageSource, MemoryImages, Split};
 pub use error::{DataError, Result};
 pub use fetch::{Progress, fetch};
-pub use image_file::{MOST_DECODER_BYTES, MOST_FILE_BYTES, MOST_PIXELS, decode_image, read_image, resize_planes};
+pub use image_file::{
+    Framing, MOST_DECODER_BYTES, MOST_FILE_BYTES, MOST_PIXELS, decode_image, read_image, resize_planes,
+};
 pub use input::Input;
 pub use loader::{Batches, Loader, LoaderOptions};
 pub use manifest::Manifest;
-pub use open::{Splits, data_root, describe, open, open_test, open_test_file, read_split};
+pub use open::{Splits, data_root, describe, framing, open, open_test, open_test_file, read_split};
 pub use verify::{FileReport, FileState, Listing, Presence, Verification, list, presence, verify};

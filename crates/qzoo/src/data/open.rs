@@ -2,7 +2,7 @@
 
 use super::dataset::{Dataset, DatasetInfo, ImageShape, MemoryImages, Split};
 use super::error::{DataError, Result};
-use super::image_file::resize_planes;
+use super::image_file::{Framing, resize_planes};
 use super::manifest::{Format, Manifest};
 use super::{cifar, folder, idx, shapes, tiny_imagenet};
 use crate::experiment;
@@ -124,7 +124,8 @@ fn sized_split(data: &experiment::Data, root: &Path, split: Split) -> Result<Dat
             return Err(DataError::Argument(format!("data.path is {path:?}, not a path below the data root")));
         }
         check_size(size)?;
-        return adjusted(data, folder::open(&root.join(path), size, split)?);
+        let shape = ImageShape { channels: 3, height: size, width: size };
+        return adjusted(data, folder::open(&root.join(path), framing(data, shape), split)?);
     }
     let manifest = Manifest::of(data.dataset.name())?;
     if let (Format::TinyImagenet, Some(size)) = (manifest.format, data.image_size) {
@@ -133,6 +134,11 @@ fn sized_split(data: &experiment::Data, root: &Path, split: Split) -> Result<Dat
         return adjusted(data, tiny_imagenet::open(&manifest, root, split, size)?);
     }
     adjusted(data, read_split(&manifest, root, split)?)
+}
+
+/// What the images of an experiment become that come as files.
+pub fn framing(data: &experiment::Data, shape: ImageShape) -> Framing {
+    Framing { shape, shorter_side: data.shorter_side }
 }
 
 /// The images in the size, and with the mean and deviation, that `data` wants.

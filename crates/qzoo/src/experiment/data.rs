@@ -41,6 +41,10 @@ pub struct Data {
     /// their own size unless it is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
+    /// Folder data sets only: the shorter side of every image is resized to this many pixels, 1 to 4096 and at least `image_size`, and the middle square is cut
+    /// out, as networks for ImageNet expect it. Default: the whole image is resized to the square.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shorter_side: Option<usize>,
     /// Share of the training set that is held out, in [0, 1). If it is not 0 the best checkpoint is chosen on it.
     /// Default 0.
     pub validation: f64,
@@ -84,6 +88,7 @@ impl Default for Data {
             dataset: Dataset::Shapes,
             path: None,
             image_size: None,
+            shorter_side: None,
             validation: 0.0,
             train_limit: 0,
             workers: 1,
@@ -108,6 +113,16 @@ impl Data {
         if let Some(size) = self.image_size {
             checker.whole("image_size", size, 1, 4096);
         }
+        if let Some(side) = self.shorter_side {
+            checker.whole("shorter_side", side, 1, 4096);
+            if self.dataset != Dataset::Folder {
+                let message = format!("\"shorter_side\" does not apply to the data set {}", self.dataset);
+                checker.conflict("shorter_side", message, Some("only to folder"));
+            } else if self.image_size.is_some_and(|size| size > side) {
+                let message = format!("\"shorter_side\" is {side}, which holds no square of \"image_size\"");
+                checker.conflict("shorter_side", message, None);
+            }
+        }
         for (key, least, values) in [("mean", 0.0, &self.mean), ("std", 1e-6, &self.std)] {
             let Some(values) = values else { continue };
             if !matches!(values.len(), 1 | 3) {
@@ -120,7 +135,7 @@ impl Data {
             }
         }
         match (&self.path, self.dataset) {
-            (Some(path), Dataset::Folder) => self.check_path(path, checker),
+            (Some(path), Dataset::Folder) => check_path("path", path, checker),
             (Some(_), other) => {
                 let message = format!("\"path\" does not apply to the data set {other}");
                 checker.conflict("path", message, Some("only to folder"));
@@ -137,14 +152,14 @@ impl Data {
         }
         self.augment.check(&mut checker.within("augment"));
     }
+}
 
-    /// A folder's path stays below the data root.
-    fn check_path(&self, path: &str, checker: &mut Checker<'_>) {
-        let normal = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
-        if path.is_empty() || path.contains('\0') || !Path::new(path).components().all(normal) {
-            let message = format!("\"path\" must be a folder below the data root, not {path:?}");
-            checker.wrong("path", message, Some("no leading / and no .."));
-        }
+/// A path stays below the data root.
+pub(super) fn check_path(key: &'static str, path: &str, checker: &mut Checker<'_>) {
+    let normal = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    if path.is_empty() || path.contains('\0') || !Path::new(path).components().all(normal) {
+        let message = format!("{key:?} must be a path below the data root, not {path:?}");
+        checker.wrong(key, message, Some("no leading / and no .."));
     }
 }
 

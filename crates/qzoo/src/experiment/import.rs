@@ -5,12 +5,17 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::check::Checker;
+use super::data::check_path;
 use super::pattern;
 
 /// `[import]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Import {
+    /// The checkpoint, as a path below the data root: `quantize` imports it where there is no run of the experiment yet, and `import` takes it where none is
+    /// named. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// What stands before every name in the file, without the last dot, such as `net` or `state_dict.module`. Default: the one with which
     /// most names fit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,6 +37,9 @@ impl Import {
     }
 
     pub(super) fn check(&self, checker: &mut Checker<'_>) {
+        if let Some(path) = &self.file {
+            check_path("file", path, checker);
+        }
         if let Some(prefix) = self.prefix.as_deref().filter(|prefix| !prefix.is_empty())
             && let Some(mistake) = mistake(prefix, 0)
         {
@@ -99,7 +107,7 @@ mod tests {
     #[test]
     fn stars_are_carried_over() {
         let names = [("features.*.conv*", "layer*.conv.*"), ("features.*", "stem.*"), ("head", "fc")];
-        let import = Import { prefix: None, names: names.map(|(a, b)| (a.to_string(), b.to_string())).into() };
+        let import = Import { names: names.map(|(a, b)| (a.to_string(), b.to_string())).into(), ..Import::default() };
         for (name, expected) in [
             ("features.3.conv.weight", "layer3.conv..weight"),
             ("features.0.bn.bias", "stem.0.bn.bias"),

@@ -100,6 +100,9 @@ pub struct Model {
     /// VGG networks only: the convolutions, each as its number of channels, and the poolings, each as `"pool"`, in place of the network's own; at most 256,
     /// channels from 1 to 65536 before `width` multiplies them. Default: the named network's.
     pub layers: Option<Vec<VggLayer>>,
+    /// VGG networks only: units of each hidden linear layer before the classifier, each with the activation and `dropout`, at most 16 layers of 1 to 65536:
+    /// `[4096, 4096]` for ImageNet. Default none.
+    pub classifier_widths: Vec<usize>,
     /// Residual networks only: blocks of each stage, each 1 to 256, in place of the network's own; four numbers for `resnet18`, `resnet34` and `resnet50`,
     /// three for the thin ones. Default: the named network's.
     pub blocks: Option<Vec<usize>>,
@@ -141,6 +144,7 @@ impl Default for Model {
             widths: vec![500, 300],
             width: 1.0,
             layers: None,
+            classifier_widths: Vec::new(),
             blocks: None,
             dropout: None,
             batch_norm: true,
@@ -178,7 +182,7 @@ impl ModelName {
         match key {
             "widths" => self == ModelName::Mlp,
             "width" | "winograd" => self != ModelName::Mlp,
-            "layers" => self.is_vgg(),
+            "layers" | "classifier_widths" => self.is_vgg(),
             "blocks" => self.stages().is_some(),
             "batch_norm" => self == ModelName::Mlp || self.is_vgg(),
             "name" | "neuron" | "neurons" | "rank" | "branch_norm" | "branch_activation" | "quadratic_init"
@@ -201,6 +205,9 @@ impl Serialize for Model {
         }
         if let Some(layers) = self.layers.as_ref().filter(|_| self.name.takes("layers")) {
             map.serialize_entry("layers", layers)?;
+        }
+        if self.name.takes("classifier_widths") && !self.classifier_widths.is_empty() {
+            map.serialize_entry("classifier_widths", &self.classifier_widths)?;
         }
         if let Some(blocks) = self.blocks.as_ref().filter(|_| self.name.takes("blocks")) {
             map.serialize_entry("blocks", blocks)?;
@@ -253,14 +260,13 @@ impl Model {
     }
 
     pub(super) fn check(&self, checker: &mut Checker<'_>) {
-        if self.widths.len() > 64 {
-            let message = format!("\"widths\" has at most 64 layers, not {}", self.widths.len());
-            checker.wrong("widths", message, None);
-        }
-        for (index, &width) in self.widths.iter().enumerate() {
-            if !(1..=65536).contains(&width) {
-                let message = format!("an element of \"widths\" must be from 1 to 65536, not {width}");
-                checker.within("widths").wrong(index, message, None);
+        for (key, widths, most) in [("widths", &self.widths, 64), ("classifier_widths", &self.classifier_widths, 16)] {
+            if widths.len() > most {
+                checker.wrong(key, format!("{key:?} has at most {most} layers, not {}", widths.len()), None);
+            }
+            for (index, &width) in widths.iter().enumerate().filter(|(_, width)| !(1..=65536).contains(*width)) {
+                let message = format!("an element of {key:?} must be from 1 to 65536, not {width}");
+                checker.within(key).wrong(index, message, None);
             }
         }
         if !(self.width > 0.0 && self.width <= 64.0) {

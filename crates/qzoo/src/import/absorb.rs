@@ -1,7 +1,7 @@
+use super::file::ForeignTensor;
 use super::report::Absorbed;
 use super::weights::largest;
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::torch::TorchTensor;
 use crate::models::Model;
 use crate::nn::Parameters;
 use qtensor::{DType, Tensor};
@@ -18,7 +18,7 @@ pub(super) fn means_behind(model: &Model, bias: &str) -> Vec<String> {
 /// Subtracts a bias from the running means behind it: `(z + b) - mean = z - (mean - b)`. Training is the same too, because the mean of a batch takes off any bias.
 /// `None` where there are no such means, or they are not of its shape.
 pub(super) fn absorb(
-    bias: &TorchTensor,
+    bias: &ForeignTensor,
     means: &[String],
     parameters: &mut Parameters,
 ) -> Result<Option<Absorbed>, CheckpointError> {
@@ -36,7 +36,7 @@ pub(super) fn absorb(
         let shifted = shifted.transpose().and_then(|new| new.map(|new| parameters.set(mean, &new)).transpose());
         shifted.map_err(|error| bias.refuse(&error.to_string()))?;
     }
-    Ok(Some(Absorbed { name: bias.name.clone(), into: means.to_vec(), largest }))
+    Ok(Some(Absorbed { name: bias.name().to_string(), into: means.to_vec(), largest }))
 }
 
 fn difference(mean: &Tensor, bias: &Tensor) -> qtensor::Result<Tensor> {

@@ -214,6 +214,7 @@ mod tests {
         let rules = Import {
             prefix: Some("m".into()),
             names: [("stem.*", "conv1.*"), ("norm.*", "bn1.*")].map(|(a, b)| (a.into(), b.into())).into(),
+            ..Import::default()
         };
         let found = file(&["m.stem.weight", "m.norm.weight", "m.norm.bias", "m.fc.weight", "m.fc.bias"]);
         let matching = match_keys(&found, MODEL, &rules);

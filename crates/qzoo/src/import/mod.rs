@@ -4,10 +4,12 @@
 //! elements and checks them. [`train::begin_with`](crate::train::begin_with) makes a run of the result.
 
 mod absorb;
+mod file;
 mod keys;
 mod report;
 mod weights;
 
+pub use file::FileFormat;
 pub use keys::{How, Key, Matching, match_keys};
 pub use report::{Absorbed, Dropped, ImportReport, Matched};
 pub use weights::{ImportOptions, Imported, NEGLIGIBLE, import};

@@ -1,5 +1,4 @@
-use super::How;
-use crate::checkpoint::torch::TorchFormat;
+use super::{FileFormat, How};
 
 /// What an import did: `import.json` in the folder of the run.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -7,7 +6,7 @@ pub struct ImportReport {
     /// The file.
     pub file: String,
     /// Its format.
-    pub format: TorchFormat,
+    pub format: FileFormat,
     /// What stood before the names in the file.
     pub prefix: String,
     /// Tensors that were taken over, in the order of the model.

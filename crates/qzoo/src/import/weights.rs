@@ -1,8 +1,8 @@
 use super::absorb::{absorb, means_behind};
+use super::file::{ForeignFile, ForeignTensor};
 use super::keys::{How, Key, Matching, behind, match_keys};
 use super::report::{Absorbed, Dropped, ImportReport, Matched};
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::torch::{self, TorchFile, TorchTensor};
 use crate::experiment;
 use crate::models::Model;
 use crate::nn::Parameters;
@@ -32,18 +32,18 @@ pub struct Imported {
     pub report: ImportReport,
 }
 
-/// Reads the weights of a checkpoint of PyTorch into those of a model. Nothing is executed, and `model` stays as it is.
+/// Reads the weights of a checkpoint of PyTorch, or of a safetensors file, into those of a model. Nothing is executed, and `model` stays as it is.
 ///
 /// A bias that the model lacks because a batch normalisation directly follows is subtracted from the running mean, which gives the same network.
 ///
 /// # Errors
-/// The file is refused, see [`torch::read`]; a tensor of the model is not in it, or with another shape; one that is dropped is not negligible; or a value is not finite.
+/// The file is refused, see [`torch::read`](crate::checkpoint::torch::read) and [`safetensors::read`](crate::checkpoint::safetensors::read); a tensor of the model is not in it, or with another shape; one that is dropped is not negligible; or a value is not finite.
 pub fn import(path: &Path, model: &Model, options: &ImportOptions) -> Result<Imported, CheckpointError> {
-    let file = torch::read(path)?;
+    let file = ForeignFile::read(path)?;
     let wrong = |message: String| CheckpointError::incompatible(path, message);
     let targets: Vec<(&str, &Tensor)> = model.parameters().named().collect();
     let keys: Vec<Key<'_>> = targets.iter().map(|(name, value)| Key { name, shape: value.shape() }).collect();
-    let theirs: Vec<Key<'_>> = file.tensors.iter().map(|t| Key { name: &t.name, shape: t.shape() }).collect();
+    let theirs: Vec<Key<'_>> = file.tensors.iter().map(|t| Key { name: t.name(), shape: t.shape() }).collect();
     let matching = match_keys(&theirs, &keys, &options.rules);
     refuse_misfits(&matching, &theirs, &keys).map_err(wrong)?;
 
@@ -61,11 +61,16 @@ pub fn import(path: &Path, model: &Model, options: &ImportOptions) -> Result<Imp
         }
         parameters.set(name, &value).map_err(|error| wrong(error.to_string()))?;
         let by = if matching.guessed.contains(&position) { How::Order } else { How::Name };
-        matched.push(Matched { name: name.to_string(), from: source.name.clone(), shape: source.shape().to_vec(), by });
+        matched.push(Matched {
+            name: name.to_string(),
+            from: source.name().to_string(),
+            shape: source.shape().to_vec(),
+            by,
+        });
     }
     let (mut absorbed, mut dropped) = (Vec::new(), Vec::new());
     for tensor in matching.dropped.iter().map(|i| &file.tensors[*i]) {
-        let name = options.rules.name_of(behind(&matching.prefix, &tensor.name).unwrap_or(&tensor.name));
+        let name = options.rules.name_of(behind(&matching.prefix, tensor.name()).unwrap_or(tensor.name()));
         match absorb(tensor, &means_behind(model, &name), &mut parameters)? {
             Some(bias) => absorbed.push(bias),
             None => dropped.push(drop(tensor)?),
@@ -80,7 +85,7 @@ pub fn import(path: &Path, model: &Model, options: &ImportOptions) -> Result<Imp
 
 fn report(
     path: &Path,
-    file: TorchFile,
+    file: ForeignFile,
     matching: &Matching,
     (matched, initial, absorbed, dropped): (Vec<Matched>, Vec<String>, Vec<Absorbed>, Vec<Dropped>),
     parameters: usize,
@@ -161,11 +166,11 @@ fn list<'k>(keys: impl Iterator<Item = &'k Key<'k>>) -> String {
     first.join(", ") + &more
 }
 
-fn drop(tensor: &TorchTensor) -> Result<Dropped, CheckpointError> {
+fn drop(tensor: &ForeignTensor) -> Result<Dropped, CheckpointError> {
     // A counter of batches says nothing about the network's answers.
-    let is_counter = tensor.name.ends_with(super::keys::COUNTER);
+    let is_counter = tensor.name().ends_with(super::keys::COUNTER);
     let largest = if is_counter { 0.0 } else { largest(&tensor.read()?) };
-    Ok(Dropped { name: tensor.name.clone(), shape: tensor.shape().to_vec(), largest })
+    Ok(Dropped { name: tensor.name().to_string(), shape: tensor.shape().to_vec(), largest })
 }
 
 /// The largest absolute value; not finite if any is not.

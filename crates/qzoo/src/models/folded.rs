@@ -1,5 +1,5 @@
 use super::Model;
-use crate::nn::{Body, Composite, Context, Inputs, Leaves, Sequential};
+use crate::nn::{Body, Composite, Context, Inputs, Leaves, Sequential, hand_over_bytes};
 use qgraph::{Result, Tape, Var};
 use qkernels::par;
 use qtensor::Tensor;
@@ -40,7 +40,7 @@ fn slice(model: &Model) -> Result<usize> {
     Ok(if PREPARATION * weights <= slice * activations.sum::<u64>() { slice as usize } else { usize::MAX })
 }
 
-/// The quantized projections of a network with weights for integer kernels, the scale of a normalisation that is folded into them in their scales.
+/// The quantized projections of a network with weights for integer kernels, which hand bytes to one another where they can; the scale of a normalisation that is folded into them in their scales.
 fn integers(model: &Model) -> Result<Inputs> {
     let mut inputs = Inputs::clone(model.inputs());
     for unit in model.network().composites().into_iter().flat_map(Composite::units) {
@@ -52,6 +52,7 @@ fn integers(model: &Model) -> Result<Inputs> {
         let factors = affine.as_ref().map(|[scale, _]| scale.as_slice());
         given.weights = Some(Arc::new(codes.pack(projection, factors)?));
     }
+    hand_over_bytes(model.network(), &mut inputs);
     Ok(inputs)
 }
 
@@ -90,16 +91,64 @@ impl Folded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::{self, ModelName};
+    use crate::experiment::{self, ModelName, Quantize, QuantizerName};
+    use crate::quantize::{Quantizer, Recipe};
+    use crate::train::{CalibrationImages, Silent};
     use qtensor::DType;
+
+    /// Images of a smooth pattern.
+    fn images(count: usize) -> Tensor {
+        let mut images = Tensor::empty([count, 3, 32, 32], DType::F32).unwrap();
+        let values = images.memory_mut::<f32>().unwrap();
+        values.iter_mut().enumerate().for_each(|(i, x)| *x = (i * 37 % 101) as f32 / 50.0 - 1.0);
+        images
+    }
+
+    /// Names of the layers that hand bytes to the next one, and how far the logits are from those with f32 between all layers, as a share of their size.
+    fn bytes_between_layers(name: ModelName) -> (Vec<String>, f64) {
+        let config = experiment::Model { name, width: 0.25, ..Default::default() };
+        let (model, images) = (Model::build(&config, [3, 32, 32], 10, 0).unwrap(), images(8));
+        let settings = Quantize { method: QuantizerName::Msq, activation_bits: Some(8), ..Quantize::default() };
+        let given = CalibrationImages::of(vec![images.clone()]).unwrap();
+        let mut quantizer = Quantizer::new(&model, &settings, 0, given).unwrap();
+        let found = quantizer.quantize(&Recipe::uniform(8.0, 1.0), &mut Silent).unwrap().unwrap();
+        let folded = found.model(&model).unwrap().folded().unwrap();
+        let mut apart = folded.clone();
+        let mut inputs = Inputs::clone(apart.model.inputs());
+        inputs.values_mut().for_each(|given| given.result = None);
+        apart.model.set_inputs(inputs);
+        let [together, apart] = [&folded, &apart].map(|folded| folded.infer(&images).unwrap().to_vec::<f32>().unwrap());
+        let (mut error, mut size) = (0.0, 0.0);
+        for (a, b) in together.iter().zip(&apart) {
+            error += f64::from(a - b).powi(2);
+            size += f64::from(*b).powi(2);
+        }
+        let names = folded.model.inputs().iter().filter(|(_, given)| given.result.is_some());
+        let names = names.map(|(position, _)| model.parameters().parameters()[*position].name.clone());
+        (names.collect(), (error / size).sqrt())
+    }
+
+    #[test]
+    fn layers_on_integers_hand_over_bytes() {
+        let (names, apart) = bytes_between_layers(ModelName::Vgg7);
+        assert_eq!(
+            names,
+            [0, 3, 7, 10, 14, 18, 22].map(|i| format!("features.{i}.weight")),
+            "the classifier gives logits"
+        );
+        // The same numbers, but for products that another rounding of the scale puts on the other side of a middle.
+        assert!(apart < 0.02, "{apart}");
+        let (names, apart) = bytes_between_layers(ModelName::ResNet20);
+        let expected: Vec<String> = (0..9).map(|i| format!("layer{}.{}.conv1.weight", i / 3 + 1, i % 3)).collect();
+        assert_eq!(names, expected, "sums of a block stay f32");
+        assert!(apart < 0.02, "{apart}");
+    }
 
     #[test]
     fn slices_give_the_logits_of_the_whole_batch() {
         let config = experiment::Model { name: ModelName::ResNet20, width: 0.5, ..Default::default() };
         let model = Model::build(&config, [3, 32, 32], 10, 0).unwrap();
-        let mut images = Tensor::empty([5, 3, 32, 32], DType::F32).unwrap();
-        let values = images.memory_mut::<f32>().unwrap();
-        values.iter_mut().enumerate().for_each(|(i, x)| *x = (i * 37 % 101) as f32 / 50.0 - 1.0);
+        let images = images(5);
         let folded = model.folded().unwrap();
         let logits = |slice| {
             let infer = || Folded { slice, ..folded.clone() }.infer(&images).unwrap().to_vec::<f32>().unwrap();

@@ -1,9 +1,12 @@
-//! VGG for small images (Simonyan and Zisserman, 2015): a table of convolutions of 3x3 with batch norm and of poolings, and one linear layer.
+//! VGG (Simonyan and Zisserman, 2015): a table of convolutions of 3x3 with batch norm and of poolings, and one linear layer, as it is for small images, or several, as for ImageNet.
 
 use super::plan::{ConvUnit, Plan};
 use crate::experiment::{ModelName, VggLayer};
 use crate::init::{FanMode, Init, Nonlinearity};
-use crate::nn::{Builder, Conv2dConfig, Layer, LinearConfig, Map, Pool, PoolKind, ProjectionConfig, Sequential};
+use crate::nn::{
+    Builder, Composite, Conv2dConfig, Dropout, Layer, LinearConfig, Map, Pool, PoolKind, ProjectionConfig, Sequential,
+    UnitConfig,
+};
 use qgraph::{Error, Result};
 
 const M: VggLayer = VggLayer::Pool;
@@ -61,17 +64,46 @@ pub(super) fn build(plan: &Plan<'_>, builder: &mut Builder<'_>) -> Result<Sequen
     let mut network = Sequential::new("");
     network.push(features);
     network.push(Layer::Flatten);
-    if let Some(dropout) = plan.classifier_dropout() {
+    if let Some(dropout) = plan.classifier_dropout().filter(|_| plan.config.classifier_widths.is_empty()) {
         network.push(dropout);
     }
-    let map = Map::Linear(LinearConfig { inputs: plan.features(&network)?, outputs: plan.classes });
-    network.push(plan.classify_by(
-        builder,
-        ProjectionConfig {
-            weight_init: Init::Normal { mean: 0.0, deviation: 0.01 },
-            bias_init: Some(Init::Constant(0.0)),
-            ..ProjectionConfig::new("classifier", map)
-        },
-    )?);
+    let features = plan.features(&network)?;
+    if plan.config.classifier_widths.is_empty() {
+        network.push(plan.classify_by(builder, linear("classifier", features, plan.classes))?);
+    } else {
+        network.push(classifier(plan, builder, features)?);
+    }
     Ok(network)
+}
+
+fn linear(name: &str, inputs: usize, outputs: usize) -> ProjectionConfig<'_> {
+    ProjectionConfig {
+        weight_init: Init::Normal { mean: 0.0, deviation: 0.01 },
+        bias_init: Some(Init::Constant(0.0)),
+        ..ProjectionConfig::new(name, Map::Linear(LinearConfig { inputs, outputs }))
+    }
+}
+
+/// Linear layers with activation and dropout, and one for the classes.
+fn classifier(plan: &Plan<'_>, builder: &mut Builder<'_>, mut features: usize) -> Result<Sequential> {
+    // Names count linear layer, activation and dropout, as in torchvision's sequence.
+    const MODULES: usize = 3;
+    let mut layers = Sequential::new("classifier");
+    let mut scope = builder.scope("classifier");
+    for (i, &width) in plan.config.classifier_widths.iter().enumerate() {
+        let name = (MODULES * i).to_string();
+        let unit = UnitConfig {
+            neuron: plan.neuron(&scope, &name),
+            activation: Some(plan.config.activation),
+            ..UnitConfig::plain(linear(&name, features, width))
+        };
+        layers.push(Composite::unit(&mut scope, unit)?);
+        if let Some(probability) = plan.config.dropout.filter(|p| *p > 0.0) {
+            layers.push(Layer::Dropout(Dropout::new(probability, i)));
+        }
+        features = width;
+    }
+    let name = (MODULES * plan.config.classifier_widths.len()).to_string();
+    layers.push(plan.classify_by(&mut scope, linear(&name, features, plan.classes))?);
+    Ok(layers)
 }

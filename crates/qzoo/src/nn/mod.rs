@@ -6,6 +6,7 @@
 mod activation;
 mod batch_norm;
 mod builder;
+mod chain;
 mod composite;
 mod context;
 mod dropout;
@@ -27,6 +28,7 @@ pub use activation::Activation;
 pub use batch_norm::{BatchNorm, EPS};
 pub(crate) use batch_norm::{MOMENTUM, update_running};
 pub use builder::Builder;
+pub(crate) use chain::hand_over_bytes;
 pub use composite::{Body, Composite};
 pub use context::{Context, Leaves, Phase};
 pub use dropout::Dropout;

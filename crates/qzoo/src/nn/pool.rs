@@ -1,5 +1,7 @@
 use qgraph::{Error, Result, Tape, Var};
+use qkernels::i8;
 use qkernels::pool::PoolParams;
+use qtensor::DType;
 
 /// What a pooling layer takes from each window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +26,15 @@ impl Pool {
         Pool { kind, params }
     }
 
-    /// The pooled image.
+    /// The pooled image. The largest of bytes that a quantized layer hands over are those of the numbers that they stand for.
     ///
     /// # Errors
     /// `x` is no image, or smaller than a window.
     pub fn forward(&self, tape: &mut Tape, x: &Var) -> Result<Var> {
         match self.kind {
+            PoolKind::Max if x.value().dtype() == DType::U8 => {
+                Ok(Var::constant(i8::max_pool2d(x.value(), &self.params)?))
+            }
             PoolKind::Max => tape.max_pool2d(x, self.params),
             PoolKind::Average => tape.avg_pool2d(x, self.params),
         }

@@ -2,7 +2,7 @@ use super::Projection;
 use qgraph::{Result, Var};
 use qkernels::Activation as Epilogue;
 use qkernels::i8::{self, Operands, Output, PackedWeights, Quantization};
-use qtensor::Tensor;
+use qtensor::{DType, Tensor};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -72,6 +72,8 @@ pub struct Given {
     pub codes: Option<Arc<Codes>>,
     /// The weights packed for integer kernels, which then take the place of those in f32.
     pub weights: Option<Arc<PackedWeights>>,
+    /// The grid of the only reader of the result, which takes it in bytes of that grid; `None` where the result is f32.
+    pub result: Option<Quantization>,
 }
 
 impl fmt::Debug for Given {
@@ -87,15 +89,25 @@ impl fmt::Debug for Given {
 pub type Inputs = BTreeMap<usize, Given>;
 
 impl Given {
+    /// With weights that were read, before they are packed.
+    pub(crate) fn new(grid: InputGrid, codes: Option<Arc<Codes>>) -> Self {
+        Given { grid, codes, weights: None, result: None }
+    }
+
     /// The input as the f32 kernels take it.
     pub(super) fn rounded(&self, x: &Var) -> Result<Var> {
         Ok(Var::constant(self.grid.round(x.value())?))
     }
 
-    /// `epilogue(weights · x + bias)` on integer kernels; `None` where they cannot do that.
+    /// Whether integer kernels compute `epilogue(weights · x + bias)`.
+    pub(super) fn runs_on_integers(&self, epilogue: Epilogue) -> bool {
+        self.weights.is_some() && matches!(epilogue, Epilogue::None | Epilogue::Relu)
+    }
+
+    /// `epilogue(weights · x + bias)` on integer kernels, from an input in f32 or in bytes of the grid; `None` where they cannot do that.
     pub(super) fn integers(&self, x: &Var, epilogue: Epilogue, bias: Option<&Var>) -> Result<Option<Var>> {
-        let (Some(weights), Epilogue::None | Epilogue::Relu) = (&self.weights, epilogue) else { return Ok(None) };
-        let bytes = self.grid.bytes(x.value())?;
+        let Some(weights) = self.weights.as_ref().filter(|_| self.runs_on_integers(epilogue)) else { return Ok(None) };
+        let bytes = if x.value().dtype() == DType::U8 { x.value().clone() } else { self.grid.bytes(x.value())? };
         let operands = Operands {
             x: &bytes,
             input: self.grid.quantization,
@@ -103,7 +115,7 @@ impl Given {
             bias: bias.map(Var::value),
             residual: None,
             relu: epilogue == Epilogue::Relu,
-            output: Output::F32,
+            output: self.result.map_or(Output::F32, Output::U8),
         };
         let y = if bytes.rank() == 2 { i8::matmul(&operands)? } else { i8::conv2d(&operands)? };
         Ok(Some(Var::constant(y)))

@@ -54,8 +54,8 @@ impl Activations {
         }
     }
 
-    /// Goes on behind the stage at hand.
-    pub(super) fn advance(&mut self, network: &Network<'_>, images: &mut CalibrationImages) -> Result<()> {
+    /// Goes on to a later stage.
+    pub(super) fn advance(&mut self, to: usize, network: &Network<'_>, images: &mut CalibrationImages) -> Result<()> {
         let mut bytes = 0;
         for number in 0..self.kept.len() {
             if bytes >= self.budget {
@@ -65,11 +65,11 @@ impl Activations {
             let x = self.input(number, network, images)?;
             // The old values go before the new ones come.
             self.kept[number] = None;
-            let y = network.run(self.stage..self.stage + 1, x)?;
+            let y = network.run(self.stage..to, x)?;
             bytes += y.buffer_bytes() as u64;
             self.kept[number] = Some(y);
         }
-        self.stage += 1;
+        self.stage = to;
         Ok(())
     }
 }

@@ -257,7 +257,7 @@ pub(crate) fn inputs(packed: &[Packed], position: impl Fn(&str) -> Option<usize>
     for packed in packed {
         let (Some(input), Some(position)) = (packed.about.input, position(&packed.about.name)) else { continue };
         let codes = packed.integers()?.map(Arc::new);
-        inputs.insert(position, Given { grid: input.grid(), codes, weights: None });
+        inputs.insert(position, Given::new(input.grid(), codes));
     }
     Ok(inputs)
 }

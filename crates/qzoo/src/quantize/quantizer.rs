@@ -12,7 +12,7 @@ use crate::Result;
 use crate::experiment::Quantize;
 use crate::models::Model;
 use crate::nn::{Inputs, Leaves, Parameters, Sees};
-use crate::train::{CalibrationImages, Evaluator};
+use crate::train::{CalibrationImages, Evaluator, Silent};
 use qgraph::Error;
 use qkernels::feedback::{Grid, Mode};
 use qkernels::gram::{self, GramMatrices};
@@ -30,7 +30,7 @@ pub struct Quantizer {
     settings: Quantize,
     seed: u64,
     images: CalibrationImages,
-    /// Inputs of the first stages in the original network, as many as the budget keeps.
+    /// What the original network gives the first of the stages that are quantized, as many as the budget keeps.
     analog: Vec<Activations>,
     /// The Gram matrices of the first layer, whose inputs are always the same.
     first: Option<(gram::Inputs, GramMatrices)>,
@@ -77,6 +77,19 @@ impl Quantized {
         Ok(inputs(&self.packed, position)?)
     }
 
+    /// The quantized network.
+    ///
+    /// # Errors
+    /// `model` is another one than was quantized.
+    pub fn model(&self, model: &Model) -> Result<Model> {
+        let mut model = model.clone();
+        for (name, value) in self.parameters.named() {
+            model.parameters_mut().set(name, value)?;
+        }
+        model.set_inputs(self.inputs()?);
+        Ok(model)
+    }
+
     fn network<'a>(&self, stages: &'a [Stage<'a>]) -> Result<Network<'a>> {
         Ok(Network { stages, leaves: Leaves::constant(&self.parameters), inputs: Arc::new(self.inputs()?) })
     }
@@ -86,6 +99,12 @@ impl Quantized {
 pub trait Progress {
     /// A layer is done; false ends the quantization.
     fn layer(&mut self, done: usize, total: usize, result: &LayerResult) -> bool;
+}
+
+impl Progress for Silent {
+    fn layer(&mut self, _: usize, _: usize, _: &LayerResult) -> bool {
+        true
+    }
 }
 
 impl Quantizer {
@@ -178,7 +197,12 @@ impl Quantizer {
     pub fn quantize(&mut self, recipe: &Recipe, progress: &mut dyn Progress) -> Result<Option<Quantized>> {
         let model = self.model.clone();
         let stages = stages(&model);
-        let total = sites(&stages).filter(|site| site.bits(&self.settings, recipe).is_some()).count();
+        let is_chosen = |site: &&Site| site.bits(&self.settings, recipe).is_some();
+        let total = sites(&stages).filter(is_chosen).count();
+        // Where both networks stop: whatever lies between is passed at once.
+        let is_stop =
+            |stage: &usize| stages[*stage].groups.iter().flat_map(|group| &group.sites).any(|site| is_chosen(&site));
+        let stops: Vec<usize> = (0..stages.len()).filter(is_stop).collect();
         let original =
             Network { stages: &stages, leaves: Leaves::constant(model.parameters()), inputs: Arc::default() };
         let mut quantized = Quantized {
@@ -188,13 +212,13 @@ impl Quantizer {
             left: Vec::new(),
         };
         if self.analog.is_empty() {
-            let budget = self.settings.memory_bytes() / FRONTIER;
-            self.analog.push(Activations::begin(&mut self.images, budget)?);
+            let mut first = Activations::begin(&mut self.images, self.settings.memory_bytes() / FRONTIER)?;
+            first.advance(stops.first().copied().unwrap_or(0), &original, &mut self.images)?;
+            self.analog.push(first);
         }
         let mut analog = self.analog[0].clone();
         let mut mine = analog.clone();
-        let last = stages.iter().rposition(|stage| !stage.groups.is_empty()).unwrap_or(0);
-        for number in 0..=last {
+        for (place, &number) in stops.iter().enumerate() {
             let before = quantized.layers.len();
             for group in &stages[number].groups {
                 let network = quantized.network(&stages)?;
@@ -220,13 +244,13 @@ impl Quantizer {
                     }
                 }
             }
-            if number < last {
-                let next = self.next_analog(number, &analog, &original)?;
+            if let Some(&stop) = stops.get(place + 1) {
+                let next = self.next_analog((place + 1, stop), &analog, &original)?;
                 if quantized.layers.is_empty() {
                     mine = next.clone();
                 } else {
                     let network = quantized.network(&stages)?;
-                    mine.advance(&network, &mut self.images)?;
+                    mine.advance(stop, &network, &mut self.images)?;
                 }
                 analog = next;
             }
@@ -243,15 +267,20 @@ impl Quantizer {
         Ok(())
     }
 
-    /// What the stage behind number `stage` is given in the original network.
-    fn next_analog(&mut self, stage: usize, analog: &Activations, original: &Network<'_>) -> Result<Activations> {
-        if let Some(kept) = self.analog.get(stage + 1) {
+    /// What stage `stop`, the one of number `place` that is quantized, is given in the original network.
+    fn next_analog(
+        &mut self,
+        (place, stop): (usize, usize),
+        analog: &Activations,
+        original: &Network<'_>,
+    ) -> Result<Activations> {
+        if let Some(kept) = self.analog.get(place) {
             return Ok(kept.clone());
         }
         let mut next = analog.clone();
-        next.advance(original, &mut self.images)?;
+        next.advance(stop, original, &mut self.images)?;
         let bytes: u64 = self.analog.iter().skip(1).chain([&next]).map(Activations::bytes).sum();
-        if self.reuses() && self.analog.len() == stage + 1 && bytes <= self.settings.memory_bytes() / REUSE {
+        if self.reuses() && self.analog.len() == place && bytes <= self.settings.memory_bytes() / REUSE {
             self.analog.push(next.clone());
         }
         Ok(next)

@@ -10,11 +10,16 @@ use std::path::Path;
 
 type Pass = Box<dyn Iterator<Item = Result<Batch, DataError>>>;
 
-/// Training images that a network is calibrated on: some of the split, not augmented, always the same ones in the same order.
-pub struct CalibrationImages {
-    feed: EvaluationFeed,
-    /// A pass that has begun, and the number of its next batch.
-    pass: Option<(Pass, usize)>,
+/// Images that a network is calibrated on, always the same ones in the same order: some of a training split, not augmented, or those of a caller.
+pub struct CalibrationImages(Source);
+
+enum Source {
+    Feed {
+        feed: EvaluationFeed,
+        /// A pass that has begun, and the number of its next batch.
+        pass: Option<(Pass, usize)>,
+    },
+    Given(Vec<Tensor>),
 }
 
 impl CalibrationImages {
@@ -30,17 +35,34 @@ impl CalibrationImages {
         if feed.images() == 0 {
             return Err(Error::Config("there are no training images to calibrate on".into()));
         }
-        Ok(CalibrationImages { feed, pass: None })
+        Ok(CalibrationImages(Source::Feed { feed, pass: None }))
+    }
+
+    /// These mini-batches `[N, C, H, W]`, as the network takes them.
+    ///
+    /// # Errors
+    /// There are no images.
+    pub fn of(batches: Vec<Tensor>) -> Result<Self> {
+        if batches.is_empty() || batches.iter().any(|batch| batch.numel() == 0) {
+            return Err(Error::Config("there are no images to calibrate on".into()));
+        }
+        Ok(CalibrationImages(Source::Given(batches)))
     }
 
     /// Images in all.
     pub fn images(&self) -> usize {
-        self.feed.images()
+        match &self.0 {
+            Source::Feed { feed, .. } => feed.images(),
+            Source::Given(batches) => batches.iter().map(|batch| batch.shape()[0]).sum(),
+        }
     }
 
     /// Mini-batches.
     pub fn batches(&self) -> usize {
-        self.feed.batches() as usize
+        match &self.0 {
+            Source::Feed { feed, .. } => feed.batches() as usize,
+            Source::Given(batches) => batches.len(),
+        }
     }
 
     /// The images of a mini-batch, `[N, C, H, W]`. Batches are best asked for in their order.
@@ -48,15 +70,20 @@ impl CalibrationImages {
     /// # Errors
     /// An image cannot be read, or there is no such batch.
     pub fn batch(&mut self, number: usize) -> Result<Tensor> {
-        let (mut pass, next) = match self.pass.take() {
-            Some((pass, next)) if next <= number => (pass, next),
-            _ => (Box::new(self.feed.pass()?) as Box<_>, 0),
-        };
-        let none =
-            || DataError::Argument(format!("there are {} batches, none of number {number}", self.feed.batches()));
-        let batch = pass.nth(number - next).ok_or_else(none)??;
-        self.pass = Some((pass, number + 1));
-        Ok(batch.images)
+        let count = self.batches();
+        let none = || DataError::Argument(format!("there are {count} batches, none of number {number}"));
+        match &mut self.0 {
+            Source::Given(batches) => Ok(batches.get(number).cloned().ok_or_else(none)?),
+            Source::Feed { feed, pass } => {
+                let (mut batches, next) = match pass.take() {
+                    Some((batches, next)) if next <= number => (batches, next),
+                    _ => (Box::new(feed.pass()?) as Box<_>, 0),
+                };
+                let batch = batches.nth(number - next).ok_or_else(none)??;
+                *pass = Some((batches, number + 1));
+                Ok(batch.images)
+            }
+        }
     }
 
     /// Parameters and buffers with running statistics that are measured anew on the first `count` images, or on all where there are fewer.

@@ -1,6 +1,6 @@
 use super::evaluator::Evaluator;
 use crate::Result;
-use crate::data::read_image;
+use crate::data::{self, read_image};
 use crate::models::Folded;
 use std::path::{Path, PathBuf};
 
@@ -52,7 +52,7 @@ impl Predictor {
     /// The file cannot be read or is no sound image.
     pub fn predict(&self, image: &Path, top: usize) -> Result<Prediction> {
         let shape = self.evaluator.state.shape();
-        let pixels = read_image(image, shape)?;
+        let pixels = read_image(image, data::framing(&self.evaluator.experiment().data, shape))?;
         let logits = self.network.infer(&self.evaluator.state.normalization.apply(&pixels, shape)?)?;
         let logarithms = qkernels::softmax::log_softmax(&logits)?.to_vec::<f32>()?;
         let mut order: Vec<usize> = (0..logarithms.len()).collect();

@@ -2,7 +2,7 @@
 
 use crate::args::Quantize;
 use crate::commands::signals::Stop;
-use crate::commands::train;
+use crate::commands::{import, train};
 use crate::failure::Failure;
 use qzoo::experiment::Experiment;
 use qzoo::quantize::RESULT;
@@ -41,6 +41,17 @@ pub(super) fn newest(experiment: &Experiment) -> Result<Option<PathBuf>, Failure
         "{path}: the newest run of {} has another [{differs}] than the experiment; name a run with --run, or give the experiment another name",
         experiment.name
     )))
+}
+
+/// Makes a run of the checkpoint that the experiment names.
+pub(super) fn import(experiment: &Experiment, arguments: &Quantize) -> Result<PathBuf, Failure> {
+    let source = import::Source { experiment, file: None, root: &arguments.root, out: None, allow_dropped: false };
+    let (report, folder) = source.import()?;
+    if !arguments.output.quiet {
+        let (tensors, path) = (report.matched.len(), folder.path().display());
+        anstream::eprintln!("{path}: {tensors} tensors from {}", report.file);
+    }
+    Ok(folder.path().to_path_buf())
 }
 
 /// Trains the experiment, or goes on with a training of it that has not ended, and returns the folder of the run.

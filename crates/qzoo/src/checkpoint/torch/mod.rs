@@ -15,5 +15,6 @@ mod read;
 mod write;
 
 #[cfg(feature = "import-torch")]
+pub(crate) use read::LONGEST_VALUE;
 pub use read::{TorchFile, TorchFormat, TorchTensor, read};
 pub use write::write;

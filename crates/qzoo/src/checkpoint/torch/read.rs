@@ -3,7 +3,7 @@ use crate::checkpoint::{CheckpointError, Result};
 use bytemuck::{AnyBitPattern, NoUninit};
 use half::f16;
 use pytorch_reader::{DType as Kind, PickleValue, PytorchError, PytorchReader, Tensor as Stored};
-use qtensor::{DType, Element, Shape, Tensor, bf16};
+use qtensor::{Element, Shape, Tensor, bf16};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Instructions that a file of tensors begins with: a zip archive.
 const ZIP: &[u8] = b"PK";
 /// The longest text among the values that are reported, in characters.
-const LONGEST_VALUE: usize = 200;
+pub(crate) const LONGEST_VALUE: usize = 200;
 /// A legacy file has four pickles of a few hundred bytes at most beside that of the tensors.
 const LEGACY_PICKLES: usize = 5;
 
@@ -215,21 +215,9 @@ impl TorchTensor {
         tensor.map_err(|error| incompatible(format!("tensor `{}`: {error}", self.name)))
     }
 
-    /// The error that this tensor is not fit for its use.
-    pub(crate) fn refuse(&self, message: &str) -> CheckpointError {
-        CheckpointError::incompatible(&self.path, format!("tensor `{}` {message}", self.name))
-    }
-
-    /// As [`read`](Self::read), converted to that type where both are floating-point, or both whole numbers.
-    ///
-    /// # Errors
-    /// As `read`, or one is floating-point and the other is not.
-    pub fn read_as(&self, dtype: DType) -> Result<Tensor> {
-        let tensor = self.read()?;
-        if tensor.dtype().is_float() != dtype.is_float() {
-            return Err(self.refuse(&format!("has elements of type {}, not {dtype}", tensor.dtype())));
-        }
-        tensor.to_dtype(dtype).map_err(|error| CheckpointError::incompatible(&self.path, error.to_string()))
+    /// The file that it is in.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 }
 
