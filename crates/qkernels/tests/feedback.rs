@@ -142,6 +142,54 @@ fn f32_data_choose_nearly_the_same_characters() {
     }
 }
 
+/// A problem of the size of a layer: rounding errors of the forms turn a character here and there, and hardly change what the neurons give.
+#[test]
+fn forms_agree_on_large_problems() {
+    let shape = Shape { samples: 2500, features: 1200, neurons: 48, levels: 16, positive: true, same: false };
+    let problem = Problem::new(shape, 10);
+    let (naive, errors) = problem.naive(Rule::Nearest);
+    let [quantized, analog] = [&problem.quantized, &problem.analog].map(|x| problem.matrix(x));
+    let walk = |dtype: DType| {
+        let [quantized, analog, weights] =
+            [quantized.clone(), analog.clone(), problem.weights()].map(|x| x.to_dtype(dtype).unwrap());
+        let walk = Walk { quantized: &quantized, analog: Some(&analog), rule: Rule::Nearest };
+        walk.quantize(&weights, &problem.rounding).unwrap().characters.to_vec::<f32>().unwrap()
+    };
+    // What the neurons give with other characters, beside what they should give.
+    let error = |found: &[f32]| -> f64 {
+        let difference = |j: usize| -> Vec<f64> {
+            let row = j * shape.features..(j + 1) * shape.features;
+            (0..shape.samples)
+                .map(|i| {
+                    let data = &problem.quantized[i * shape.features..(i + 1) * shape.features];
+                    data.iter().zip(&found[row.clone()]).map(|(x, q)| x * f64::from(*q)).sum()
+                })
+                .collect()
+        };
+        let original = |j: usize| -> Vec<f64> {
+            let row = j * shape.features..(j + 1) * shape.features;
+            problem
+                .analog
+                .chunks(shape.features)
+                .map(|x| x.iter().zip(&problem.weights[row.clone()]).map(|(x, w)| x * w).sum())
+                .collect()
+        };
+        let of = |j: usize| -> f64 { difference(j).iter().zip(original(j)).map(|(a, b)| (a - b).powi(2)).sum() };
+        (0..shape.neurons).map(of).sum::<f64>().sqrt()
+    };
+    let expected = errors.iter().sum::<f64>().sqrt();
+    for (form, found) in [
+        ("matrices", problem.by_matrices(Rule::Nearest)),
+        ("f64 data", walk(DType::F64)),
+        ("f32 data", walk(DType::F32)),
+    ] {
+        let equal = found.iter().zip(&naive).filter(|(a, b)| a == b).count() as f64 / naive.len() as f64;
+        assert!(equal >= 0.999, "{form}: {equal} of the characters are equal");
+        let error = error(&found);
+        assert!((error - expected).abs() <= 1e-3 * expected, "{form}: error {error}, not {expected}");
+    }
+}
+
 #[test]
 fn gptq_is_the_recursion_of_the_factor() {
     for (i, shape) in SHAPES.into_iter().enumerate().filter(|(_, shape)| (2..=130).contains(&shape.features)) {

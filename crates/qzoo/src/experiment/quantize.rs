@@ -152,7 +152,7 @@ pub struct Quantize {
     pub bias_correction: bool,
     /// Training images to measure the running statistics of batch norms anew with, behind the quantization; 0 for none. Default 0.
     pub recalibrate: usize,
-    /// Make batch norms that directly follow a layer part of its weights first. Default false.
+    /// Make batch norms that directly follow a layer part of its weights first, and those between an activation and a linear layer part of that one's. Default false.
     pub fold: bool,
     /// Most memory for activations that are kept from layer to layer, such as "2GiB"; what does not fit is computed again. Default "2GiB".
     pub memory: String,
