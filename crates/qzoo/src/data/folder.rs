@@ -4,12 +4,11 @@
 use super::dataset::{Dataset, DatasetInfo, ImageShape, ImageSource, Split};
 use super::error::{DataError, Result};
 use super::image_file::{Framing, read_image};
+use super::made::MadeImages;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-/// Decoded images are kept if all of a split together need at most this many bytes.
-pub const MOST_CACHED_BYTES: usize = 1 << 30;
 /// Training images, evenly spaced, from which the mean and the standard deviation of the channels are computed.
 const MEASURED_IMAGES: usize = 2048;
 
@@ -23,7 +22,7 @@ pub fn open(path: &Path, framing: Framing, split: Split) -> Result<Dataset> {
     let train = path.join("train");
     let classes = class_names(&train)?;
     let (files, labels) = image_files(&train, &classes)?;
-    let measured = FolderImages::new(files, framing);
+    let measured = images(files, framing);
     let (mean, std) = measure(&measured, shape)?;
     let name = path.file_name().map_or_else(|| "folder".into(), |name| name.to_string_lossy().into_owned());
     let info = Arc::new(DatasetInfo { name, shape, classes, mean, std });
@@ -38,7 +37,7 @@ pub fn open(path: &Path, framing: Framing, split: Split) -> Result<Dataset> {
         }
     }
     let (files, labels) = image_files(&test, &info.classes)?;
-    Dataset::new(info, Arc::new(FolderImages::new(files, framing)), labels)
+    Dataset::new(info, Arc::new(images(files, framing)), labels)
 }
 
 /// `test/`, or else `val/`.
@@ -105,7 +104,7 @@ pub(super) fn is_image(path: &Path) -> bool {
 }
 
 /// Mean and standard deviation of each channel, pixels being in [0, 1].
-fn measure(images: &FolderImages, shape: ImageShape) -> Result<(Vec<f32>, Vec<f32>)> {
+fn measure(images: &impl ImageSource, shape: ImageShape) -> Result<(Vec<f32>, Vec<f32>)> {
     let step = images.len().div_ceil(MEASURED_IMAGES).max(1);
     let (mut sums, mut squares, mut count) = (vec![0u64; shape.channels], vec![0u64; shape.channels], 0u64);
     let mut scratch = Vec::new();
@@ -127,37 +126,7 @@ fn measure(images: &FolderImages, shape: ImageShape) -> Result<(Vec<f32>, Vec<f3
     Ok(moments.unzip())
 }
 
-/// Images that are decoded when they are first asked for.
-pub(super) struct FolderImages {
-    files: Vec<PathBuf>,
-    framing: Framing,
-    /// Empty where all of them would need too much memory.
-    decoded: Vec<OnceLock<Box<[u8]>>>,
-}
-
-impl FolderImages {
-    /// The images of these files, framed.
-    pub(super) fn new(files: Vec<PathBuf>, framing: Framing) -> Self {
-        let kept = files.len().checked_mul(framing.shape.pixels()).is_some_and(|bytes| bytes <= MOST_CACHED_BYTES);
-        let decoded = if kept { files.iter().map(|_| OnceLock::new()).collect() } else { Vec::new() };
-        FolderImages { files, framing, decoded }
-    }
-}
-
-impl ImageSource for FolderImages {
-    fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    fn image<'a>(&'a self, index: usize, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
-        let kept = self.decoded.get(index);
-        if let Some(image) = kept.and_then(OnceLock::get) {
-            return Ok(image);
-        }
-        *scratch = read_image(&self.files[index], self.framing)?;
-        match kept {
-            Some(cell) => Ok(cell.get_or_init(|| scratch.as_slice().into())),
-            None => Ok(scratch),
-        }
-    }
+/// The images of these files, framed.
+pub(super) fn images(files: Vec<PathBuf>, framing: Framing) -> impl ImageSource {
+    MadeImages::new(files.len(), framing.shape, move |index| read_image(&files[index], framing))
 }

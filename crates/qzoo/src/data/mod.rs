@@ -24,6 +24,7 @@ pub mod idx;
 mod image_file;
 mod input;
 mod loader;
+mod made;
 pub mod manifest;
 mod mixup;
 mod open;

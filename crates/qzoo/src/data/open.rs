@@ -1,8 +1,9 @@
 //! From `[data]` of an experiment to data sets.
 
-use super::dataset::{Dataset, DatasetInfo, ImageShape, MemoryImages, Split};
+use super::dataset::{Dataset, DatasetInfo, ImageShape, Split};
 use super::error::{DataError, Result};
 use super::image_file::{Framing, resize_planes};
+use super::made::MadeImages;
 use super::manifest::{Format, Manifest};
 use super::{cifar, folder, idx, shapes, tiny_imagenet};
 use crate::experiment;
@@ -173,7 +174,7 @@ fn check_size(size: usize) -> Result<()> {
     }
 }
 
-/// The same samples in memory, each resized to a square.
+/// The same samples, each resized to a square when it is first asked for.
 fn resized(dataset: &Dataset, size: usize) -> Result<Dataset> {
     check_size(size)?;
     let from = dataset.info().shape;
@@ -181,11 +182,9 @@ fn resized(dataset: &Dataset, size: usize) -> Result<Dataset> {
     if from == to {
         return Ok(dataset.clone());
     }
-    let (mut pixels, mut scratch) = (Vec::new(), Vec::new());
-    for index in 0..dataset.len() {
-        pixels.extend(resize_planes(dataset.image(index, &mut scratch)?, from, to)?);
-    }
+    let original = dataset.clone();
+    let resize = move |index| resize_planes(original.image(index, &mut Vec::new())?, from, to);
     let info = Arc::new(DatasetInfo { shape: to, ..dataset.info().clone() });
     let labels = (0..dataset.len()).map(|index| dataset.label(index)).collect();
-    Dataset::new(info, Arc::new(MemoryImages::new(pixels, to)), labels)
+    Dataset::new(info, Arc::new(MadeImages::new(dataset.len(), to, resize)), labels)
 }

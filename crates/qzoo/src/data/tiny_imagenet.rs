@@ -11,7 +11,7 @@
 
 use super::dataset::{Dataset, DatasetInfo, ImageShape, Split};
 use super::error::{DataError, Result};
-use super::folder::{FolderImages, entries, is_image};
+use super::folder::{self, entries, is_image};
 use super::manifest::Manifest;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -48,7 +48,7 @@ pub fn open(manifest: &Manifest, root: &Path, split: Split, size: usize) -> Resu
     }
     let shape = ImageShape { height: size, width: size, ..manifest.shape };
     let info = DatasetInfo { classes: tree.names()?, shape, ..DatasetInfo::from(manifest) };
-    Dataset::new(Arc::new(info), Arc::new(FolderImages::new(files, shape.into())), labels)
+    Dataset::new(Arc::new(info), Arc::new(folder::images(files, shape.into())), labels)
 }
 
 /// Names of the classes in the order of their labels; without the tree, as many as it has in the manifest, without names.

@@ -118,7 +118,7 @@ impl Data {
             if self.dataset != Dataset::Folder {
                 let message = format!("\"shorter_side\" does not apply to the data set {}", self.dataset);
                 checker.conflict("shorter_side", message, Some("only to folder"));
-            } else if self.image_size.is_some_and(|size| size > side) {
+            } else if (1..self.image_size.unwrap_or(0)).contains(&side) {
                 let message = format!("\"shorter_side\" is {side}, which holds no square of \"image_size\"");
                 checker.conflict("shorter_side", message, None);
             }

@@ -9,8 +9,9 @@ mod figure;
 use canvas::{Canvas, Colour, SIDE};
 use figure::Figure;
 
-use super::dataset::{Dataset, DatasetInfo, ImageShape, MemoryImages, Split};
+use super::dataset::{Dataset, DatasetInfo, ImageShape, Split};
 use super::error::Result;
+use super::made::MadeImages;
 use super::manifest::Manifest;
 use qtensor::random::{Purpose, Stream, StreamKey};
 use std::f32::consts::TAU;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 const SEED: u64 = 0x5eed_5a9e;
 const CLASSES: u32 = 10;
 
-/// Generates one split.
+/// One split, whose images are drawn when they are first asked for.
 ///
 /// # Errors
 /// The manifest is not one of ten classes and 3x32x32 pixels.
@@ -30,35 +31,30 @@ pub fn open(manifest: &Manifest, split: Split) -> Result<Dataset> {
         return Err(manifest.invalid("the generator makes ten classes of 3x32x32 pixels"));
     }
     let count = manifest.samples(split) as usize;
-    let mut pixels = vec![0; count * shape.pixels()];
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = count.div_ceil(threads).max(1);
-    std::thread::scope(|scope| {
-        for (part, images) in pixels.chunks_mut(share * shape.pixels()).enumerate() {
-            scope.spawn(move || {
-                for (i, image) in images.chunks_exact_mut(shape.pixels()).enumerate() {
-                    generate(split, (part * share + i) as u32, image);
-                }
-            });
-        }
-    });
-    let labels = (0..count as u32).map(|index| index % CLASSES).collect();
-    Dataset::new(Arc::new(DatasetInfo::from(manifest)), Arc::new(MemoryImages::new(pixels, shape)), labels)
+    let draw = move |index| {
+        let mut planes = vec![0; shape.pixels()];
+        generate(split, index as u32, &mut planes);
+        Ok(planes)
+    };
+    let labels = (0..count as u32).map(class_of).collect();
+    Dataset::new(Arc::new(DatasetInfo::from(manifest)), Arc::new(MadeImages::new(count, shape, draw)), labels)
 }
 
-/// Draws image `index` of a split as planes (3, 32, 32) and returns its class.
-fn generate(split: Split, index: u32, planes: &mut [u8]) -> u32 {
+fn class_of(index: u32) -> u32 {
+    index % CLASSES
+}
+
+/// Draws image `index` of a split as planes (3, 32, 32).
+fn generate(split: Split, index: u32, planes: &mut [u8]) {
     let epoch = u32::from(split == Split::Test);
     let mut stream = Stream::new(StreamKey { seed: SEED, purpose: Purpose::Data, epoch, index: u64::from(index) });
     let random = &mut stream;
-    let class = index % CLASSES;
-
     let background = colour(random);
     let mut canvas = Canvas::gradient(background, shifted(background, 50.0, random), random.uniform_in(0.0, TAU));
     for _ in 0..2 + random.below(4) {
         clutter(&mut canvas, random);
     }
-    let figure = Figure::draw(class, random);
+    let figure = Figure::draw(class_of(index), random);
     let first = apart_from(&[background], random);
     let colours = [first, shifted(first, 25.0, random), apart_from(&[background, first], random)];
     figure.paint(&mut canvas, colours);
@@ -66,7 +62,6 @@ fn generate(split: Split, index: u32, planes: &mut [u8]) -> u32 {
         line(&mut canvas, random);
     }
     canvas.write(planes, random.uniform_in(3.0, 15.0), random);
-    class
 }
 
 fn colour(random: &mut Stream) -> Colour {
