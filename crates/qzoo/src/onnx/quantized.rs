@@ -9,13 +9,7 @@ use qgraph::Result;
 use std::collections::BTreeMap;
 
 /// How activations become 8-bit integers: `code = clamp(round(x / scale) + zero_point, 0, 255)`, halves to even, and back by `(code - zero_point) · scale`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ActivationGrid {
-    /// Distance of two codes; above 0.
-    pub scale: f32,
-    /// The code of 0.
-    pub zero_point: u8,
-}
+pub use qkernels::i8::Quantization as ActivationGrid;
 
 /// The activations around one use of quantized weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -176,7 +170,7 @@ pub fn quantization(model: &Model, packed: &[Packed]) -> Result<(Quantization, V
         };
         // Grids are those of what a layer is given. Where a projection sees squares of it they have no place in front of the projection.
         let input = packed.about.input.filter(|input| input.levels == u8::MAX && sees_input(model, name));
-        let input = input.map(|input| ActivationGrid { scale: input.scale, zero_point: input.zero_point });
+        let input = input.map(|input| input.grid().quantization);
         weights.grids = input.map(|input| Grids { input: Some(input), output: None }).into_iter().collect();
         found.insert(name.clone(), weights);
     }
