@@ -46,6 +46,26 @@ fn a_run_goes_out_and_comes_back_with_the_same_bits() {
     finish(quartz().args(["export", "--format", "pth", "--out"]).arg(&second).arg(&back), 0);
     assert_eq!(std::fs::read(&file).unwrap(), std::fs::read(&second).unwrap());
 
+    // A safetensors file does as well, and the experiment may name it.
+    let third = folder.path().join("third.pth");
+    let from = folder.path().join("from");
+    let file = format!("import.file=\"{}\"", "run/export.safetensors");
+    let mut command = quartz();
+    command
+        .args(["import", "--json", "--set", &file, "--data"])
+        .arg(folder.path())
+        .arg("--experiment")
+        .arg(&experiment);
+    let report = json(&finish(command.arg("--out").arg(&from), 0));
+    assert_eq!(
+        (&report["format"], report["matched"].as_array().unwrap().len() as u64),
+        (&"safetensors".into(), exported["tensors"].as_u64().unwrap())
+    );
+    finish(quartz().args(["export", "--format", "pth", "--out"]).arg(&third).arg(&from), 0);
+    assert_eq!(std::fs::read(&third).unwrap(), std::fs::read(&second).unwrap());
+    let nothing = finish(quartz().args(["import", "--experiment"]).arg(&experiment), 2);
+    assert!(text(&nothing.stderr).contains("[import]"));
+
     // What takes the output of a training takes this.
     let top1 = |run: &Path| json(&finish(quartz().args(["eval", "--json"]).arg(run), 0))["top1"].clone();
     assert_eq!(top1(&back), top1(&run));

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use qtensor::random::{Purpose, Stream, StreamKey};
 use qzoo::data::cifar::{RecordFormat, read_records};
 use qzoo::data::idx::{read_images, read_labels};
-use qzoo::data::{DataError, ImageShape, Input, decode_image};
+use qzoo::data::{DataError, Framing, ImageShape, Input, decode_image};
 use std::io::Write;
 use std::path::Path;
 
@@ -299,6 +299,29 @@ fn resizing_agrees_with_pillow() {
         let far = resized.iter().zip(*expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         assert!(resized.len() == expected.len() && far <= 1, "{resized:?}, Pillow {expected:?}");
     }
+}
+
+/// Values of Pillow 13 and torchvision's transforms `Resize(side)` and `CenterCrop` of the same picture.
+#[test]
+fn the_middle_is_cut_out_as_by_torchvision() {
+    let picture =
+        image::GrayImage::from_fn(9, 7, |x, y| image::Luma([((37 * x + 91 * y * y + 13 * x * y) % 256) as u8]));
+    let mut png = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut png, image::ImageFormat::Png).unwrap();
+    let bytes = png.into_inner();
+    let middle = |width, height, side| {
+        let framing = Framing { shape: ImageShape { channels: 1, height, width }, shorter_side: Some(side) };
+        decode_image(Path::new("some.file"), &bytes, framing)
+    };
+    let smaller = [104, 135, 143, 145, 187, 120, 118, 153, 150, 80, 145, 169, 98, 99, 127, 128];
+    let larger = [53, 74, 128, 182, 235, 91, 75, 102, 162, 223, 169, 83, 58, 124, 182];
+    for (found, expected) in [(middle(4, 4, 5), &smaller[..]), (middle(5, 3, 10), &larger)] {
+        let found = found.unwrap();
+        let far = found.iter().zip(expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(found.len() == expected.len() && far <= 1, "{found:?}, torchvision {expected:?}");
+    }
+    assert!(middle(5, 5, 4).unwrap_err().to_string().contains("hold no 5x5"));
+    assert!(middle(1, 1, usize::MAX / 1024).is_err());
 }
 
 const PILLOW: &[(ImageShape, &[u8])] = &[
