@@ -85,6 +85,16 @@ impl fmt::Debug for Given {
     }
 }
 
+/// A bias in whole products of numbers of the input and of the weights, `round(bias / product)`, to nearest and ties to even: the form that integer kernels of every
+/// runtime take. `None` where a value does not fit i32.
+pub(crate) fn whole_bias(bias: &[f32], products: &[f32]) -> Option<Vec<i32>> {
+    let codes = bias.iter().zip(products).map(|(bias, product)| {
+        let code = (f64::from(*bias) / f64::from(*product)).round_ties_even();
+        (code.abs() <= f64::from(i32::MAX)).then_some(code as i32)
+    });
+    codes.collect()
+}
+
 /// The projections whose inputs are quantized, by the position of their weights.
 pub type Inputs = BTreeMap<usize, Given>;
 
@@ -104,15 +114,26 @@ impl Given {
         self.weights.is_some() && matches!(epilogue, Epilogue::None | Epilogue::Relu)
     }
 
+    /// The bias in whole products, or as it is where it is too large for that.
+    fn bias(&self, weights: &PackedWeights, bias: &Tensor) -> Result<Tensor> {
+        let (values, scale) = (bias.to_vec::<f32>()?, self.grid.quantization.scale);
+        let products: Vec<f32> = weights.scales().iter().cycle().take(values.len()).map(|s| s * scale).collect();
+        Ok(match whole_bias(&values, &products) {
+            Some(codes) => Tensor::from_vec([codes.len()], codes)?,
+            None => bias.clone(),
+        })
+    }
+
     /// `epilogue(weights · x + bias)` on integer kernels, from an input in f32 or in bytes of the grid; `None` where they cannot do that.
     pub(super) fn integers(&self, x: &Var, epilogue: Epilogue, bias: Option<&Var>) -> Result<Option<Var>> {
         let Some(weights) = self.weights.as_ref().filter(|_| self.runs_on_integers(epilogue)) else { return Ok(None) };
         let bytes = if x.value().dtype() == DType::U8 { x.value().clone() } else { self.grid.bytes(x.value())? };
+        let bias = bias.map(|bias| self.bias(weights, bias.value())).transpose()?;
         let operands = Operands {
             x: &bytes,
             input: self.grid.quantization,
             weights,
-            bias: bias.map(Var::value),
+            bias: bias.as_ref(),
             residual: None,
             relu: epilogue == Epilogue::Relu,
             output: self.result.map_or(Output::F32, Output::U8),

@@ -3,7 +3,7 @@
 use super::graph::{Graph, Node, Value};
 use super::proto::{Attribute, Element};
 use crate::models::Model;
-use crate::nn::{Body, Codes, Composite, Sees};
+use crate::nn::{Body, Codes, Composite, Sees, whole_bias};
 use crate::quantize::Packed;
 use qgraph::Result;
 use std::collections::BTreeMap;
@@ -124,11 +124,7 @@ impl Graph {
 
     /// A bias for the sums of integer products: i32 with the scale of the products, `input.scale · scales`. `None` where a value does not fit.
     pub(super) fn dequantized_bias(&mut self, name: &str, bias: &[f32], products: &[f32]) -> Option<Value> {
-        let codes = bias.iter().zip(products).map(|(bias, scale)| {
-            let code = (f64::from(*bias) / f64::from(*scale)).round_ties_even();
-            (code.abs() <= f64::from(i32::MAX)).then_some(code as i32)
-        });
-        let codes = codes.collect::<Option<Vec<i32>>>()?;
+        let codes = whole_bias(bias, products)?;
         let data = self.integers(&format!("{name}_quantized"), &codes);
         let scale = self.floats(&format!("{name}_scale"), &[products.len()], products);
         let shape = [bias.len()];
