@@ -471,7 +471,9 @@ fn mixed_bits_keep_their_budget() {
 /// Inputs in 8 bits: the checkpoint runs on integer kernels and answers as the network with rounded numbers in f32 does.
 #[test]
 fn quantized_inputs_run_on_integers() {
-    for network in [NETWORKS[0], NETWORKS[1], NETWORKS[2], NETWORKS[3]] {
+    // A quadratic network that is not trained loses its signal after few layers.
+    let quadratic: &[&str] = &["model.name=\"small_cnn\"", "model.width=0.25", "model.neuron=\"type2&4\""];
+    for network in [NETWORKS[0], NETWORKS[1], NETWORKS[2], quadratic] {
         let (root, experiment, evaluator) = evaluator(&[network, &["quantize.activation_bits=8"]].concat());
         let options = SearchOptions { data_root: "absent".into(), ..SearchOptions::default() };
         let path = root.path().join("out");
