@@ -127,7 +127,7 @@ impl InterleavedImage<'_> {
         }
         let from = ImageRef::new(self.width as u32, self.height as u32, self.samples, self.pixel)
             .map_err(|error| format!("cannot be resized: {error}"))?;
-        let pixels = width as u64 * height as u64;
+        let pixels = (width as u64).saturating_mul(height as u64);
         if pixels > MOST_PIXELS {
             return Err(format!("{width}x{height} pixels after resizing; at most {MOST_PIXELS} are accepted"));
         }
@@ -140,7 +140,7 @@ impl InterleavedImage<'_> {
     /// The middle of that width and height, once the shorter side has so many pixels and the longer one as many, rounded down, as proportions ask for.
     fn middle(&self, side: usize, [width, height]: [usize; 2]) -> Result<Vec<u8>, String> {
         let shorter = self.width.min(self.height).max(1);
-        let [wide, high] = [self.width, self.height].map(|length| (length * side / shorter).max(1));
+        let [wide, high] = [self.width, self.height].map(|length| (length.saturating_mul(side) / shorter).max(1));
         if wide < width || high < height {
             return Err(format!("{wide}x{high} pixels after resizing hold no {width}x{height}"));
         }
