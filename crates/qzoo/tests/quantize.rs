@@ -413,6 +413,10 @@ fn patterns_choose_layers_and_bits() {
     let layers: Vec<_> = found.layers.iter().map(|layer| (layer.name.as_str(), layer.bits)).collect();
     assert_eq!(layers, [("fc1", 2.0), ("fc2", 8.0)]);
     assert_eq!(values(&found.parameters, "fc3.weight"), values(evaluator.parameters(), "fc3.weight"));
+    let ends: &[&str] = &["quantize.first_last_bits=6", "quantize.layer_bits={ fc3 = 4 }"];
+    let (_other, experiment, evaluator) = self::evaluator(ends);
+    let found = quantize(&evaluator, &experiment, 2.0);
+    assert_eq!(found.layers.iter().map(|layer| layer.bits).collect::<Vec<_>>(), [6.0, 2.0, 4.0]);
     let mut wrong = experiment.quantize.clone().unwrap();
     wrong.layers = vec!["conv*".into()];
     let images = CalibrationImages::open(&evaluator, Path::new("absent"), 9).unwrap();

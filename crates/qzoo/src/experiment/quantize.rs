@@ -141,6 +141,9 @@ pub struct Quantize {
     pub skip: Vec<String>,
     /// Pattern of layer names to bits of their own. Default none.
     pub layer_bits: BTreeMap<String, f64>,
+    /// Bits of the network's first and last layers, 1 to 8, where `layer_bits` has none for them. Default: those of all layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_last_bits: Option<f64>,
     /// Bits of the inputs of quantized layers, 2 to 8; weights then correct for their rounding too. Default: not quantized.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation_bits: Option<usize>,
@@ -184,6 +187,7 @@ impl Default for Quantize {
             layers: Vec::new(),
             skip: Vec::new(),
             layer_bits: BTreeMap::new(),
+            first_last_bits: None,
             activation_bits: None,
             activation_range: RangeName::Mse,
             activation_percentile: 0.9999,
@@ -237,6 +241,9 @@ impl Quantize {
         }
         let positive = |c: f64| c > 0.0 && c <= 1e6;
         numbers(checker, "alphabet_scalar", self.alphabet_scalar.as_slice(), positive, "above 0 and at most a million");
+        if let Some(bits) = self.first_last_bits.filter(|bits| !is_bits(*bits)) {
+            checker.wrong("first_last_bits", format!("\"first_last_bits\" must be from 1 to 8, not {bits}"), None);
+        }
         for (name, bits) in &self.layer_bits {
             if !is_bits(*bits) {
                 let message = format!("{name:?} must be from 1 to 8, not {bits}");

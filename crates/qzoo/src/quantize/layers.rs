@@ -22,6 +22,8 @@ pub(super) struct Stage<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     pub(super) sites: Vec<Site>,
+    /// Full name of the unit.
+    unit: String,
     pub(super) sees: Sees,
     /// Number of the group in the network.
     pub(super) number: u32,
@@ -35,6 +37,8 @@ pub(super) struct Site {
     /// Its full name, without `.weight`.
     pub(super) name: String,
     pub(super) projection: Projection,
+    /// Whether it is a part of the network's first or last layer.
+    pub(super) is_end: bool,
 }
 
 impl Stage<'_> {
@@ -55,8 +59,14 @@ impl Site {
     pub(super) fn bits(&self, settings: &Quantize, recipe: &Recipe) -> Option<f64> {
         let any = |patterns: &[String]| patterns.iter().any(|wanted| pattern::matches(wanted, &self.name));
         let chosen = (settings.layers.is_empty() || any(&settings.layers)) && !any(&settings.skip);
-        let own = recipe.layers.get(&self.name).or(pattern::longest(&settings.layer_bits, &self.name));
-        chosen.then(|| own.copied().unwrap_or(recipe.bits))
+        let mixed = || recipe.layers.get(&self.name).copied().unwrap_or(recipe.bits);
+        chosen.then(|| self.own_bits(settings).unwrap_or_else(mixed))
+    }
+
+    /// Bits that the settings give to this layer whatever the others have.
+    pub(super) fn own_bits(&self, settings: &Quantize) -> Option<f64> {
+        let of_end = settings.first_last_bits.filter(|_| self.is_end);
+        pattern::longest(&settings.layer_bits, &self.name).copied().or(of_end)
     }
 
     /// What Gram matrices of its inputs are made by.
@@ -109,8 +119,13 @@ impl Site {
 
 /// The stages of a network, in order.
 pub(super) fn stages(model: &Model) -> Vec<Stage<'_>> {
-    let (mut found, mut number) = (Vec::new(), 0);
+    let (mut found, mut number) = (Vec::<Stage<'_>>::new(), 0);
     collect(model, model.network(), &mut Vec::new(), &mut (&mut found, &mut number));
+    let mut groups: Vec<&mut Group> = found.iter_mut().flat_map(|stage| &mut stage.groups).collect();
+    let ends = [groups.first(), groups.last()].map(|group| group.map(|group| group.unit.clone()));
+    for group in groups.iter_mut().filter(|group| ends.contains(&Some(group.unit.clone()))) {
+        group.sites.iter_mut().for_each(|site| site.is_end = true);
+    }
     found
 }
 
@@ -154,12 +169,13 @@ fn groups(model: &Model, composite: &Composite, number: &mut u32) -> Vec<Group> 
         for projection in body.projections() {
             let name = &model.parameters().parameters()[projection.weight()].name;
             let name = name.strip_suffix(".weight").unwrap_or(name).to_string();
-            let site = Site { name, projection: projection.clone() };
+            let site = Site { name, projection: projection.clone(), is_end: false };
             match groups[begin..].iter_mut().find(|group| group.sees == projection.sees()) {
                 Some(group) => group.sites.push(site),
                 None => {
                     groups.push(Group {
                         sites: vec![site],
+                        unit: unit.path().to_string(),
                         sees: projection.sees(),
                         number: *number,
                         is_first: first(unit),

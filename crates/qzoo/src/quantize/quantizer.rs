@@ -171,7 +171,8 @@ impl Quantizer {
                 continue;
             }
             let mut choices = Vec::new();
-            for bits in &bits {
+            let own = site.own_bits(&self.settings);
+            for bits in own.as_ref().map_or(bits.as_slice(), std::slice::from_ref) {
                 let rounded = self.rounded(&method, site, *bits, alphabet_scalar)?;
                 let mut parameters = model.parameters().clone();
                 set(&mut parameters, site, &rounded.characters)?;
