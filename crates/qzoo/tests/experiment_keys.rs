@@ -52,6 +52,9 @@ const ONE_CYCLE: (&str, &str) = ("schedule", "name = \"one_cycle\"");
 const LOG: (&str, &str) = ("log", "");
 const IMPORT: (&str, &str) = ("import", "");
 const AUTOBUILD: (&str, &str) = ("autobuild", "max_drop = 1.0");
+const QUANTIZE: (&str, &str) = ("quantize", "");
+const MIXED: (&str, &str) = ("quantize", "mixed = true");
+const DROP: (&str, &str) = ("quantize", "max_drop = 0.5");
 const BUDGET: (&str, &str) = ("autobuild", "max_macs = 0.5");
 
 const NO_NAME: &[&str] = &["1", "true", "[]", "1979-05-27"];
@@ -176,6 +179,37 @@ const CASES: &[Case] = &[
     case(AUTOBUILD, "changes_per_round", "2", NO_COUNT, &[]),
     case(AUTOBUILD, "epochs", "5", NO_COUNT, &["0", "1000001"]),
     case(AUTOBUILD, "reduced_epochs", "5", NO_COUNT, &["0", "1000001"]),
+    case(QUANTIZE, "method", "\"gpfq\"", NO_NAME, NO_CHOICE),
+    case(QUANTIZE, "compat", "\"zhang2023\"", NO_NAME, NO_CHOICE),
+    case(QUANTIZE, "bits", "[1.58, 4]", &["true", "{}"], &["0", "9", "nan"]),
+    case(DROP, "mixed", "true", NO_BOOL, &[]),
+    case(MIXED, "budget", "3.0", &["true", "{}"], &["0.5", "9"]),
+    case(MIXED, "max_size", "\"100KiB\"", &["1", "true", "[]"], &["\"\"", "\"0KiB\"", "\"100KB\""]),
+    case(MIXED, "max_drop", "0.5", NO_NUMBER, &["-1", "101", "nan"]),
+    case(QUANTIZE, "alphabet", "\"mid_rise\"", NO_NAME, NO_CHOICE),
+    case(QUANTIZE, "radius", "\"median\"", NO_NAME, NO_CHOICE),
+    case(QUANTIZE, "per_output", "false", NO_BOOL, &[]),
+    case(QUANTIZE, "percentile", "0.99", NO_NUMBER, &["0", "1.1", "nan"]),
+    case(QUANTIZE, "alphabet_scalar", "\"1:4\"", &["true", "{}"], &["0", "-1", "inf"]),
+    case(QUANTIZE, "conv_mode", "\"per_channel\"", NO_NAME, NO_CHOICE),
+    case(QUANTIZE, "order", "\"descending\"", NO_NAME, NO_CHOICE),
+    case(QUANTIZE, "damping", "0.1", NO_NUMBER, NEGATIVE),
+    case(QUANTIZE, "sweeps", "3", NO_COUNT, &["101"]),
+    case(QUANTIZE, "sparsity", "\"none\"", NO_NAME, NO_CHOICE),
+    case(QUANTIZE, "threshold", "0.2", NO_NUMBER, NOT_POSITIVE),
+    case(QUANTIZE, "samples", "100", NO_COUNT, &["0", "100000001"]),
+    case(QUANTIZE, "patches", "0.5", NO_NUMBER, &["0", "1.1", "nan"]),
+    case(QUANTIZE, "layers", "[\"conv*\"]", &["1", "\"conv\"", "{}"], &[]),
+    case(QUANTIZE, "skip", "[\"fc\"]", &["1", "\"fc\"", "{}"], &[]),
+    case(QUANTIZE, "layer_bits", "{ fc = 8 }", &["1", "\"fc\"", "[]"], &[]),
+    case(QUANTIZE, "first_last_bits", "8", NO_NUMBER, &["0", "9", "nan"]),
+    case(QUANTIZE, "activation_bits", "8", NO_COUNT, &["1", "9"]),
+    case(QUANTIZE, "activation_range", "\"percentile\"", NO_NAME, NO_CHOICE),
+    case(QUANTIZE, "activation_percentile", "0.99", NO_NUMBER, &["0.5", "1.1", "nan"]),
+    case(QUANTIZE, "bias_correction", "true", NO_BOOL, &[]),
+    case(QUANTIZE, "recalibrate", "10", NO_COUNT, &[]),
+    case(QUANTIZE, "fold", "true", NO_BOOL, &[]),
+    case(QUANTIZE, "memory", "\"1GiB\"", &["1", "true", "[]"], &["\"\"", "\"0GiB\"", "\"1GB\""]),
 ];
 
 /// Elements and entries one level further down: section, selector, the line up to the value, the value.
@@ -240,6 +274,7 @@ fn document(section: &str, selector: &str, key: &str, line: &str) -> (String, us
         ("log", ""),
         ("import", ""),
         ("autobuild", "max_drop = 1.0"),
+        ("quantize", ""),
     ];
     let mut text = String::from("# a comment: 漢字\n");
     let mut number = 0;
@@ -362,6 +397,7 @@ fn every_key_is_in_the_table() {
         format!(
             "name = \"t\"\n[data]\ndataset = \"folder\"\npath = \"p\"\nimage_size = 8\n[model]\nname = \"{model}\"\ndropout = 0.1\n\
              {own}\n[optim]\nname = \"{optim}\"\n[schedule]\nname = \"{schedule}\"\n{more}\n\
+             [quantize]\nfirst_last_bits = 8\nactivation_bits = 8\n\
              [autobuild]\nmax_parameters = 1\nmax_macs = 1\nmax_drop = 1\nepochs = 1\nreduced_epochs = 1\n"
         )
     };
