@@ -390,13 +390,13 @@ pub(crate) struct Doctor {
   quartz bench gemm --shape 64,576,16384             # m,k,n
   quartz bench train --model resnet20 --batch 32 --batch 512")]
 pub(crate) struct Bench {
-    /// What to measure [default: all but quantize, memory and peak]
+    /// What to measure [default: all but qlinear, quantize, memory and peak]
     #[arg(value_enum)]
     pub(crate) what: Vec<Benchmark>,
     /// Print the bytes of one network alone, measured in this process: how `bench memory` calls itself
     #[arg(long, hide = true)]
     pub(crate) in_this_process: bool,
-    /// Measure this shape instead of the standard ones (repeatable): m,k,n for gemm; samples,inputs,outputs for quantize; n,c,k,hw,kernel,stride,pad,groups for conv; n,i,o for linear
+    /// Measure this shape instead of the standard ones (repeatable): m,k,n for gemm; samples,inputs,outputs for quantize; n,c,k,hw,kernel,stride,pad,groups for conv; n,i,o for linear and qlinear
     #[arg(long = "shape", value_name = "N,N,…", value_parser = shape)]
     pub(crate) shapes: Vec<Shape>,
     /// Only this network, in infer and train (repeatable)
@@ -445,6 +445,8 @@ pub(crate) enum Benchmark {
     Conv,
     /// fully connected layers, forward and both gradients
     Linear,
+    /// fully connected layers on integers, inputs quantized as they come, and in bf16
+    Qlinear,
     /// greedy path-following quantization of dense layers, once each
     Quantize,
     /// whole networks, forward only

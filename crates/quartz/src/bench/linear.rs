@@ -6,15 +6,15 @@ use qkernels::gemm::matmul;
 use serde::Serialize;
 
 /// Batch, inputs, outputs.
-const STANDARD: [[usize; 3]; 5] =
+pub(super) const STANDARD: [[usize; 3]; 5] =
     [[128, 784, 500], [128, 512, 512], [256, 1024, 1024], [256, 4096, 1024], [128, 4096, 4096]];
 
 #[derive(Serialize)]
-struct Key {
-    bench: &'static str,
-    n: usize,
-    i: usize,
-    o: usize,
+pub(super) struct Key {
+    pub(super) bench: &'static str,
+    pub(super) n: usize,
+    pub(super) i: usize,
+    pub(super) o: usize,
 }
 
 /// A row for each shape `[n, i, o]`; the standard ones where none is given.

@@ -5,6 +5,7 @@ mod gemm;
 mod linear;
 mod memory;
 mod process;
+mod qlinear;
 mod quantize;
 mod steps;
 mod timing;
@@ -97,6 +98,7 @@ pub(crate) fn run(arguments: &Bench) -> Result<(), Failure> {
             Benchmark::Gemm => gemm::run(&bencher, &of_length::<3>(shapes))?,
             Benchmark::Conv => conv::run(&bencher, &of_length::<8>(shapes), arguments.explain)?,
             Benchmark::Linear => linear::run(&bencher, &of_length::<3>(shapes))?,
+            Benchmark::Qlinear => qlinear::run(&bencher, &of_length::<3>(shapes))?,
             Benchmark::Quantize => quantize::run(&bencher, &of_length::<3>(shapes))?,
             Benchmark::Infer => steps::infer(&bencher, arguments)?,
             Benchmark::Train => steps::train(&bencher, arguments)?,
