@@ -60,30 +60,6 @@ fn parameter_counts() {
     assert_eq!(cnn.parameters().count() + cnn.parameters().buffer_count(), 552_874);
 }
 
-/// VGG-16 for ImageNet has the names of torchvision's. An eighth of the width keeps the test small.
-#[test]
-fn vgg16_for_imagenet_is_that_of_torchvision() {
-    let config = experiment::Model {
-        name: ModelName::Vgg16,
-        width: 0.125,
-        batch_norm: false,
-        classifier_widths: vec![32, 16],
-        dropout: Some(0.5),
-        ..Default::default()
-    };
-    let model = Model::build(&config, [3, 224, 224], 10, 0).unwrap();
-    let names: Vec<&str> = model.parameters().parameters().iter().map(|p| p.name.as_str()).collect();
-    let convolutions = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28].map(|i| format!("features.{i}"));
-    let layers = convolutions.into_iter().chain([0, 3, 6].map(|i| format!("classifier.{i}")));
-    let expected: Vec<String> =
-        layers.flat_map(|name| ["weight", "bias"].map(|part| format!("{name}.{part}"))).collect();
-    assert_eq!(names, expected);
-    // By hand: convolutions of 8 to 64 channels, then 64 · 7 · 7 -> 32 -> 16 -> 10.
-    let channels = [3, 8, 8, 16, 16, 32, 32, 32, 64, 64, 64, 64, 64, 64];
-    let convolutions: usize = channels.windows(2).map(|pair| pair[0] * pair[1] * 9 + pair[1]).sum();
-    assert_eq!(model.parameters().count(), convolutions + 3136 * 32 + 32 + 32 * 16 + 16 + 160 + 10);
-}
-
 /// Parameters and millions of multiplications of quadratic networks, from the table of QuadraLib's models; its `qvgg13` is VGG configuration D.
 #[test]
 fn quadratic_networks_have_the_published_sizes() {
