@@ -4,7 +4,7 @@ use super::groups::{Groups, not_finite};
 use super::noise::Rounding;
 use super::pass::{Look, Run, bytes_mut};
 use super::quantizer::{Quantizer, Steps};
-use super::statistics::{Measure, Statistics};
+use super::statistics::{Lanes, Statistics};
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::par;
 use qtensor::{DType, Error, Result, Tensor};
@@ -12,11 +12,11 @@ use std::ops::Range;
 
 const OP: &str = "quantize_batch_innermost";
 /// Values that one thread takes at a time, about.
-const JOB: usize = 32 * 1024;
-/// Features that are transposed together: a cache line of values, and whole vectors of every instruction set.
-const TILE: usize = 16;
-/// Values of one feature that are staged together, about: a tile of them stays near.
-const DEPTH: usize = 512;
+const JOB: usize = 64 * 1024;
+/// Features that are staged together: some cache lines of values side by side, and whole vectors of every instruction set.
+const TILE: usize = 128;
+/// Values of one feature that are staged together, about: a tile of them stays in the second-level cache.
+const DEPTH: usize = 128;
 
 impl Quantizer {
     /// The codes of an f32 tensor `[N, …]` of any strides, for example images `[N, C, H, W]`, as a row-major tensor `[…, N]`: rows of `N` bytes, one for each feature. Row-major and channels-last
@@ -43,14 +43,17 @@ impl Quantizer {
         if *self.groups() != Groups::Tensor || self.scales().len() != 1 {
             return Err(Error::argument(OP, format!("{} scales; only a whole tensor has one", self.scales().len())));
         }
-        let Some((batch, features)) = x.shape().split_first() else {
+        if x.rank() == 0 {
             return Err(Error::shape(OP, "a scalar has no batch axis"));
-        };
-        let shape: Vec<usize> = features.iter().chain([batch]).copied().collect();
-        let mut codes = Tensor::empty(shape, self.format().dtype())?;
-        if x.numel() == 0 {
-            return Ok((codes, Statistics::default()));
         }
+        let moved: Vec<usize> = (1..x.rank()).chain([0]).collect();
+        let moved = x.permute(&moved)?;
+        if moved.layout().is_contiguous() {
+            // Only a value can be refused here, whose place is that in `x`.
+            let (codes, statistics) = self.quantize_looking(&moved, rounding, look).map_err(|_| not_finite(OP, x))?;
+            return Ok((codes, statistics.into_iter().next().unwrap_or_default()));
+        }
+        let mut codes = Tensor::empty(moved.shape(), self.format().dtype())?;
         let walk = Walk::of(x);
         let values = &x.buffer_slice::<f32>()?[x.layout().offset()..];
         let mut jobs = walk.jobs(bytes_mut(&mut codes)?);
@@ -185,7 +188,7 @@ impl Kernel for Transposed<'_, '_> {
         let together = (DEPTH / depth).clamp(1, job.inner.len());
         let mut stage = vec![0.0f32; TILE * depth * together];
         let mut noise = rounding.noise();
-        let (mut statistics, mut finite) = (Statistics::default(), true);
+        let (mut statistics, mut finite) = (Lanes::new(), true);
         for feature in job.features.clone().step_by(TILE) {
             for inner in job.inner.clone().step_by(together) {
                 for sample in (0..batch).step_by(depth) {
@@ -208,7 +211,7 @@ impl Kernel for Transposed<'_, '_> {
                             Rows::Apart(rows) => &mut rows[row][(inner - job.inner.start) * batch + sample..][..length],
                         };
                         if look == Look::Statistics {
-                            statistics = statistics.join(&Measure(from).run(isa));
+                            statistics.add(from);
                         }
                         let place = (job.outer * walk.feature.length + feature + run) * walk.inner.len() + inner;
                         let first = (place * batch + sample) as u64;
@@ -217,7 +220,7 @@ impl Kernel for Transposed<'_, '_> {
                 }
             }
         }
-        (statistics, finite)
+        (statistics.total(), finite)
     }
 }
 
@@ -238,17 +241,18 @@ impl Walk {
                 }
                 continue;
             }
-            let is_whole = self.feature.step == 1 && features == TILE;
-            let whole = if is_whole { samples / I::LANES * I::LANES } else { 0 };
-            for sample in (0..whole).step_by(I::LANES) {
-                for feature in (0..TILE).step_by(I::LANES) {
-                    let from = &from[sample * self.batch.step + feature..];
-                    isa.transpose(from, self.batch.step, &mut to[feature * length + sample..], length);
+            // Whole blocks of vectors, then what is left of features and of samples.
+            let whole = |count: usize| if self.feature.step == 1 { count / I::LANES * I::LANES } else { 0 };
+            for sample in (0..whole(samples)).step_by(I::LANES) {
+                let from = &from[sample * self.batch.step..];
+                for feature in (0..whole(features)).step_by(I::LANES) {
+                    isa.transpose(&from[feature..], self.batch.step, &mut to[feature * length + sample..], length);
                 }
             }
-            for sample in whole..samples {
+            for sample in 0..samples {
                 let from = &from[sample * self.batch.step..];
-                for feature in 0..features {
+                let first = if sample < whole(samples) { whole(features) } else { 0 };
+                for feature in first..features {
                     to[feature * length + sample] = from[feature * self.feature.step];
                 }
             }

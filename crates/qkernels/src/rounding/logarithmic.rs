@@ -4,6 +4,7 @@ use super::groups::{Grouped, Groups, parts};
 use super::noise::Rounding;
 use super::pass::{Code, Look, Pass, bytes_mut};
 use super::statistics::Statistics;
+use crate::isa::{Isa, Kernel, dispatch};
 use crate::par;
 use qtensor::{DType, Error, Result, Tensor};
 
@@ -101,23 +102,12 @@ impl Logarithmic {
         par::for_each_chunk(x.memory_mut::<f32>()?, PIECE, |piece, to| {
             let start = piece * PIECE;
             for (group, part) in parts(&grouped.starts, start..start + to.len()) {
-                let values = self.values(group);
                 let to = &mut to[part.start - start..part.end - start];
-                for (to, code) in to.iter_mut().zip(&codes[part]) {
-                    let value = values[usize::from(code.unsigned_abs())];
-                    *to = if *code < 0 { -value } else { value };
-                }
+                let codes = &codes[part];
+                dispatch(Restore { codes, to, maximum: self.maxima[group], levels: i32::from(self.levels) });
             }
         });
         Ok(x)
-    }
-
-    /// The values of all magnitudes of codes.
-    fn values(&self, group: usize) -> [f32; 129] {
-        std::array::from_fn(|code| match code {
-            0 => 0.0,
-            _ => (f64::from(self.maxima[group]) * 2f64.powi(code as i32 - i32::from(self.levels))) as f32,
-        })
     }
 
     fn check(&self, op: &'static str, grouped: Grouped) -> Result<Grouped> {
@@ -127,6 +117,27 @@ impl Logarithmic {
         let message =
             format!("{} ranges for {} groups of shape {}", self.maxima.len(), grouped.count(), grouped.x.shape());
         Err(Error::shape(op, message))
+    }
+}
+
+struct Restore<'a> {
+    codes: &'a [i8],
+    to: &'a mut [f32],
+    maximum: f32,
+    levels: i32,
+}
+
+impl Kernel for Restore<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        for (to, code) in self.to.iter_mut().zip(self.codes) {
+            let code = i32::from(*code);
+            // A power of two by its exponent, which is in -126..=127.
+            let value = self.maximum * f32::from_bits(((code.abs() - self.levels + 127) << 23) as u32);
+            *to = if code == 0 { 0.0 } else { value.copysign(code as f32) };
+        }
     }
 }
 

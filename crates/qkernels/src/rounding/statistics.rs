@@ -9,6 +9,8 @@ use qtensor::{Result, Tensor};
 const LANES: usize = 16;
 /// Values that one thread takes at a time.
 const PIECE: usize = 32 * 1024;
+/// Values that stay in the nearest cache.
+const BLOCK: usize = 4096;
 
 /// Extremes and sums of a group of values.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,7 +108,7 @@ pub(super) fn join(groups: usize, pieces: Vec<Vec<(usize, Statistics)>>) -> Vec<
     all
 }
 
-/// The statistics of a slice of at most 2^32 values.
+/// The statistics of a slice.
 pub(super) struct Measure<'a>(pub(super) &'a [f32]);
 
 impl Kernel for Measure<'_> {
@@ -114,34 +116,19 @@ impl Kernel for Measure<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, _: I) -> Statistics {
-        // Plain arrays of a fixed size, which the compiler keeps in vectors: the order of the sums is that of the lanes on every CPU. Squares of f32 are exact in f64.
-        let (chunks, rest) = self.0.as_chunks::<LANES>();
         let mut lanes = Lanes::new();
-        for chunk in chunks {
-            lanes.add(chunk);
-        }
-        let mut statistics = lanes.total(self.0.len() - rest.len());
-        for x in rest.iter().map(|x| f64::from(*x)) {
-            let (count, nonzero) = (1.0, f64::from(u8::from(x != 0.0)));
-            let one = Statistics {
-                count,
-                nonzero,
-                min: x,
-                max: x,
-                sum: x,
-                sum_of_squares: x * x,
-                sum_of_magnitudes: x.abs(),
-            };
-            statistics = statistics.join(&one);
-        }
-        statistics
+        lanes.add(self.0);
+        lanes.total()
     }
 }
 
-struct Lanes {
+/// Statistics side by side: plain arrays of a fixed size, which the compiler keeps in vectors. The order of the sums is that of the lanes on every CPU, and squares of f32 are
+/// exact in f64.
+pub(super) struct Lanes {
+    count: usize,
     min: [f32; LANES],
     max: [f32; LANES],
-    nonzero: [u32; LANES],
+    zeros: [f64; LANES],
     sum: [f64; LANES],
     squares: [f64; LANES],
     magnitudes: [f64; LANES],
@@ -149,37 +136,39 @@ struct Lanes {
 
 impl Lanes {
     #[inline(always)]
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Lanes {
+            count: 0,
             min: [f32::INFINITY; LANES],
             max: [f32::NEG_INFINITY; LANES],
-            nonzero: [0; LANES],
+            zeros: [0.0; LANES],
             sum: [0.0; LANES],
             squares: [0.0; LANES],
             magnitudes: [0.0; LANES],
         }
     }
 
+    /// Takes in values.
     #[inline(always)]
-    fn add(&mut self, x: &[f32; LANES]) {
-        for i in 0..LANES {
-            self.min[i] = if x[i] < self.min[i] { x[i] } else { self.min[i] };
-            self.max[i] = if x[i] > self.max[i] { x[i] } else { self.max[i] };
-            self.nonzero[i] += u32::from(x[i] != 0.0);
-        }
-        for i in 0..LANES {
-            let wide = f64::from(x[i]);
-            self.sum[i] += wide;
-            self.squares[i] += wide * wide;
-            self.magnitudes[i] += wide.abs();
+    pub(super) fn add(&mut self, values: &[f32]) {
+        self.count += values.len();
+        // One array at a time, over values that stay in the nearest cache: with several at once the compiler pairs numbers of different arrays instead of neighbours.
+        for block in values.chunks(BLOCK) {
+            accumulate(&mut self.min, block, |min, x| if x < min { x } else { min });
+            accumulate(&mut self.max, block, |max, x| if x > max { x } else { max });
+            accumulate(&mut self.zeros, block, |zeros, x| zeros + if x == 0.0 { 1.0 } else { 0.0 });
+            accumulate(&mut self.sum, block, |sum, x| sum + f64::from(x));
+            accumulate(&mut self.squares, block, |sum, x| sum + f64::from(x) * f64::from(x));
+            accumulate(&mut self.magnitudes, block, |sum, x| sum + f64::from(x.abs()));
         }
     }
 
     #[inline(always)]
-    fn total(&self, count: usize) -> Statistics {
+    pub(super) fn total(&self) -> Statistics {
+        let count = self.count as f64;
         Statistics {
-            count: count as f64,
-            nonzero: self.nonzero.iter().map(|n| f64::from(*n)).sum(),
+            count,
+            nonzero: count - self.zeros.iter().sum::<f64>(),
             min: f64::from(self.min.iter().copied().fold(f32::INFINITY, f32::min)),
             max: f64::from(self.max.iter().copied().fold(f32::NEG_INFINITY, f32::max)),
             sum: self.sum.iter().sum(),
@@ -187,4 +176,18 @@ impl Lanes {
             sum_of_magnitudes: self.magnitudes.iter().sum(),
         }
     }
+}
+
+/// Takes each value into its lane.
+#[inline(always)]
+fn accumulate<T: Copy>(lanes: &mut [T; LANES], values: &[f32], with: impl Fn(T, f32) -> T) {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut sums = *lanes;
+    for x in chunks {
+        for i in 0..LANES {
+            sums[i] = with(sums[i], x[i]);
+        }
+    }
+    sums.iter_mut().zip(rest).for_each(|(sum, x)| *sum = with(*sum, *x));
+    *lanes = sums;
 }

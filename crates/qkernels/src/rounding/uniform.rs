@@ -74,7 +74,12 @@ impl Quantizer {
         self.quantize_looking(x, rounding, Look::Statistics)
     }
 
-    fn quantize_looking(&self, x: &Tensor, rounding: Rounding, look: Look) -> Result<(Tensor, Vec<Statistics>)> {
+    pub(super) fn quantize_looking(
+        &self,
+        x: &Tensor,
+        rounding: Rounding,
+        look: Look,
+    ) -> Result<(Tensor, Vec<Statistics>)> {
         let op = "quantize";
         let grouped = self.check(op, self.groups().of(op, x)?)?;
         let mut codes = grouped.x.empty_like_of(self.format().dtype());

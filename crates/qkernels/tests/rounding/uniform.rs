@@ -191,6 +191,7 @@ fn refusals_say_why() {
             quantizer.quantize(&x, Rounding::Stochastic(key(0))).map(|_| ()),
             quantizer.quantize_and_measure(&x, Rounding::Nearest).map(|_| ()),
             quantizer.quantize_batch_innermost(&x, Rounding::Nearest).map(|_| ()),
+            quantizer.quantize_batch_innermost(&arranged(&x, 2), Rounding::Nearest).map(|_| ()),
         ];
         for error in errors {
             let message = error.unwrap_err().to_string();
