@@ -57,7 +57,7 @@ fn the_least_square_error_is_found() {
     let mut outliers = normal.clone();
     outliers[77] = 40.0;
     let mut extreme = gaussian(&[2_000_000], 5).to_vec::<f32>().unwrap();
-    extreme[1_234_567] = 3000.0;
+    extreme[1_234_567] = 1000.0;
     let cases = [
         normal[..50].to_vec(),
         normal[..3000].to_vec(),
@@ -86,23 +86,8 @@ fn the_least_square_error_is_found() {
     let clip = f64::from(choose(&tensor, Format::Signed, Clip::Mse).scales()[0]) * 127.0;
     let error = |clip: f64| square_error(&extreme, clip, [-127.0, 127.0]);
     let best =
-        [10.0, 30.0, 100.0, 300.0, 1000.0, 2000.0, 2900.0, 3000.0].into_iter().map(error).fold(f64::INFINITY, f64::min);
-    assert!(error(clip) <= 1.02 * best, "clip {clip}");
-}
-
-#[test]
-fn a_tiny_bulk_beside_zeros_is_found_in_a_smaller_range() {
-    // Most of the error is in a bulk far below the range of the first histogram: 2^-14 of it.
-    let mut values = gaussian(&[1 << 20], 6).to_vec::<f32>().unwrap();
-    values[5] = 60_000.0;
-    values[9] = -60_000.0;
-    let bulk: Vec<f32> = values.iter().copied().filter(|x| x.abs() < 10.0).collect();
-    let clip = |x: &[f32]| {
-        f64::from(choose(&Tensor::from_slice([x.len()], x).unwrap(), Format::Signed, Clip::Mse).scales()[0]) * 127.0
-    };
-    let (all, found) = (square_error(&values, clip(&values), [-127.0, 127.0]), clip(&bulk));
-    assert!(all <= 1.02 * square_error(&values, 60_000.0, [-127.0, 127.0]));
-    assert!((3.5..4.6).contains(&found), "{found}");
+        [3.0, 4.0, 5.0, 10.0, 30.0, 100.0, 300.0, 900.0, 1000.0].into_iter().map(error).fold(f64::INFINITY, f64::min);
+    assert!(error(clip) <= 1.02 * best && clip < 300.0, "clip {clip}");
 }
 
 #[test]

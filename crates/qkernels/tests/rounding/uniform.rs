@@ -3,7 +3,7 @@
 use super::common::{ARRANGEMENTS, arranged, values};
 use super::*;
 use qkernels::par;
-use qkernels::rounding::{Clip, Format, Groups, Quantizer};
+use qkernels::rounding::{Clip, Format, Groups, Logarithmic, Quantizer};
 use qtensor::Error;
 use std::sync::Arc;
 
@@ -225,4 +225,48 @@ fn refusals_say_why() {
     let affine = || Quantizer::new(Format::AffineU8, Groups::Tensor, vec![1.0]).unwrap();
     assert!(affine().with_zero_points(vec![255]).is_ok() && affine().with_zero_points(vec![256]).is_err());
     assert!(affine().with_zero_points(vec![]).is_err() && quantizer.with_zero_points(vec![0]).is_err());
+}
+
+/// Codes, ranges and statistics of everything that a process makes, in a few bits.
+fn digest() -> u64 {
+    let x = values(&[37, 40, 7, 6], 2, 3.0);
+    let mut bits: Vec<u64> = Vec::new();
+    for clip in [Clip::AbsMax, Clip::Percentile(99.0), Clip::Mse, Clip::Sawb, Clip::Dither(0.1)] {
+        for format in [Format::Signed, Format::Unsigned] {
+            let quantizer = Quantizer::choose(&x, Groups::Channels, format, clip).unwrap();
+            let (found, statistics) = quantizer.quantize_and_measure(&x, Rounding::Stochastic(key(1))).unwrap();
+            let real = quantizer.gradient(&x, &quantizer.dequantize(&found).unwrap()).unwrap();
+            bits.extend(quantizer.scales().iter().map(|s| u64::from(s.to_bits())));
+            bits.extend(codes(&found).iter().map(|q| *q as u64));
+            bits.extend(real.to_vec::<f32>().unwrap().iter().map(|x| u64::from(x.to_bits())));
+            bits.extend(statistics.iter().flat_map(|s| [s.min, s.max, s.sum, s.sum_of_squares].map(f64::to_bits)));
+        }
+    }
+    let whole = Quantizer::choose(&x, Groups::Tensor, Format::Signed, Clip::AbsMax).unwrap();
+    let (found, statistics) = whole.quantize_batch_innermost_and_measure(&x, Rounding::Stochastic(key(2))).unwrap();
+    bits.extend(codes(&found).iter().map(|q| *q as u64).chain([statistics.sum.to_bits()]));
+    let powers = Logarithmic::choose(&x, Groups::Tensor, 16).unwrap();
+    bits.extend(codes(&powers.quantize(&x, Rounding::Stochastic(key(3))).unwrap()).iter().map(|q| *q as u64));
+    bits.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, x| (hash ^ x).wrapping_mul(0x100_0000_01b3).rotate_left(5))
+}
+
+#[test]
+fn the_same_bits_on_every_instruction_set() {
+    // A process has one instruction set, so this test starts itself with each.
+    const CHILD: &str = "QUARTZ_TEST_PRINTS_DIGEST";
+    let expected = format!("digest {:016x}", digest());
+    if std::env::var_os(CHILD).is_some() {
+        println!("{expected}");
+        return;
+    }
+    for id in qkernels::isa::available() {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "uniform::the_same_bits_on_every_instruction_set", "--nocapture"])
+            .env("QUARTZ_ISA", id.name())
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&child.stdout);
+        assert!(printed.contains(&expected), "{} differs: {printed}", id.name());
+    }
 }
