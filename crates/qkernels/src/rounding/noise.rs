@@ -50,12 +50,9 @@ impl Noise {
         // Blocks side by side, which the compiler turns into vectors.
         let (key, first) = (self.key, (group as u32).wrapping_mul(LANES as u32));
         let mut words = [[0u32; LANES]; 4];
-        for lane in 0..LANES {
-            let [a, b, c, d] = key.block(first.wrapping_add(lane as u32));
-            words[0][lane] = a;
-            words[1][lane] = b;
-            words[2][lane] = c;
-            words[3][lane] = d;
+        let [a, b, c, d] = &mut words;
+        for (lane, (((a, b), c), d)) in (0..).zip(a.iter_mut().zip(b).zip(c).zip(d)) {
+            [*a, *b, *c, *d] = key.block(first.wrapping_add(lane));
         }
         let (low, high) = self.values.split_at_mut(GROUP / 2);
         for (i, word) in words.as_flattened().iter().enumerate() {

@@ -73,6 +73,23 @@ fn other_formats() {
 }
 
 #[test]
+fn repeated_values_and_slices_of_batches() {
+    let quantizer = Quantizer::new(Format::Signed, Groups::Tensor, vec![0.02]).unwrap();
+    let one = values(&[1, 40, 3, 3], 4, 3.0);
+    let inner = values(&[40, 3, 3, 70], 4, 3.0).permute(&[3, 0, 1, 2]).unwrap();
+    for x in [
+        one.expand([70, 40, 3, 3]).unwrap(),
+        one.to_channels_last().expand([70, 40, 3, 3]).unwrap(),
+        values(&[70, 1, 3, 3], 4, 3.0).expand([70, 40, 3, 3]).unwrap(),
+        inner.slice(0, 7..40).unwrap(),
+        inner.slice_step(0, 1..70, 3).unwrap().slice(1, 2..33).unwrap(),
+    ] {
+        let expected = quantizer.quantize(&x.permute(&[1, 2, 3, 0]).unwrap().contiguous(), Rounding::Nearest).unwrap();
+        assert!(codes(&quantizer.quantize_batch_innermost(&x, Rounding::Nearest).unwrap()) == codes(&expected));
+    }
+}
+
+#[test]
 fn the_same_for_any_number_of_threads() {
     let plain = values(&[96, 40, 11, 10], 4, 3.0);
     for x in [plain.to_channels_last(), plain] {
