@@ -16,6 +16,7 @@ pub mod peak;
 pub mod pool;
 pub mod quadratic;
 pub mod reduce;
+pub mod rounding;
 pub mod softmax;
 pub mod update;
 

@@ -9,6 +9,7 @@ const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 
 /// One block of Philox4x32-10: four random words from a counter and a key.
+#[inline]
 pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let [mut x0, mut x1, mut x2, mut x3] = counter;
     let [mut k0, mut k1] = key;
@@ -61,6 +62,25 @@ pub struct StreamKey {
     pub index: u64,
 }
 
+impl StreamKey {
+    /// Block `number` of the stream: its values `4 · number` to `4 · number + 3`. Kernels take many blocks side by side.
+    #[inline(always)]
+    pub fn block(self, number: u32) -> [u32; 4] {
+        philox4x32(self.counter(number), self.philox_key())
+    }
+
+    #[inline(always)]
+    fn counter(self, number: u32) -> [u32; 4] {
+        let purpose = (self.purpose as u32) << 24;
+        [number, self.index as u32, self.epoch, purpose | ((self.index >> 32) as u32 & 0x00ff_ffff)]
+    }
+
+    #[inline(always)]
+    fn philox_key(self) -> [u32; 2] {
+        [self.seed as u32, (self.seed >> 32) as u32]
+    }
+}
+
 /// A sequence of random numbers that depends on its [`StreamKey`] only.
 #[derive(Clone, Debug)]
 pub struct Stream {
@@ -73,9 +93,7 @@ pub struct Stream {
 impl Stream {
     /// The stream of that name, at its start.
     pub fn new(key: StreamKey) -> Self {
-        let counter =
-            [0, key.index as u32, key.epoch, ((key.purpose as u32) << 24) | ((key.index >> 32) as u32 & 0x00ff_ffff)];
-        Stream { key: [key.seed as u32, (key.seed >> 32) as u32], counter, block: [0; 4], used: 4 }
+        Stream { key: key.philox_key(), counter: key.counter(0), block: [0; 4], used: 4 }
     }
 
     /// 32 random bits.
@@ -174,6 +192,15 @@ mod tests {
 
     fn stream(index: u64) -> Stream {
         Stream::new(StreamKey { seed: 7, purpose: Purpose::Test, epoch: 3, index })
+    }
+
+    #[test]
+    fn blocks_are_the_stream() {
+        let key = StreamKey { seed: 3 << 40, purpose: Purpose::Rounding, epoch: 5, index: 9 << 33 };
+        let mut s = Stream::new(key);
+        for number in 0..5 {
+            assert_eq!(key.block(number), [(); 4].map(|()| s.next_u32()));
+        }
     }
 
     #[test]

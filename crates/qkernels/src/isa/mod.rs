@@ -218,6 +218,14 @@ pub unsafe trait Isa: Integers + Outline + Copy + Send + Sync + 'static {
             }
         }
     }
+    /// As [`transpose_at`](Isa::transpose_at); panics where a row leaves its slice.
+    #[inline(always)]
+    fn transpose(self, from: &[f32], from_step: usize, to: &mut [f32], to_step: usize) {
+        let needed = |step: usize| (Self::LANES - 1).saturating_mul(step).saturating_add(Self::LANES);
+        assert!(from.len() >= needed(from_step) && to.len() >= needed(to_step), "a block leaves its slice");
+        // SAFETY: all rows lie in the slices, which do not overlap.
+        unsafe { self.transpose_at(from.as_ptr(), from_step, to.as_mut_ptr(), to_step) }
+    }
     /// Lane `i` gets lane `from[i]` of `a`, for `i` below [`LANES`](Isa::LANES); `from` should be a constant.
     #[inline(always)]
     fn permute(self, a: Self::F32, from: &'static [u32; MOST_LANES]) -> Self::F32 {

@@ -137,8 +137,7 @@ impl Kernel for Transposition {
         let (lanes, from_step, to_step) = (I::LANES, I::LANES + 3, I::LANES + 1);
         let from: Vec<f32> = (0..lanes * from_step).map(|i| i as f32).collect();
         let mut to = vec![-1.0f32; lanes * to_step];
-        // SAFETY: both buffers have `lanes` rows of more than `lanes` numbers.
-        unsafe { isa.transpose_at(from.as_ptr(), from_step, to.as_mut_ptr(), to_step) };
+        isa.transpose(&from, from_step, &mut to, to_step);
         for i in 0..lanes {
             for j in 0..to_step {
                 let expected = if j < lanes { from[j * from_step + i] } else { -1.0 };
