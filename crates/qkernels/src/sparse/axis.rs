@@ -77,6 +77,13 @@ impl Axis {
         }
     }
 
+    /// The lowest step of a tap, and how many source places all of them span.
+    pub(super) fn reach(&self) -> (isize, usize) {
+        let steps = self.classes.iter().flatten().map(|tap| tap.step);
+        let lowest = steps.clone().min().unwrap_or(0);
+        (lowest, (steps.max().unwrap_or(0) - lowest) as usize + 1)
+    }
+
     /// Every target place with the base and the class of its taps.
     pub(super) fn places(&self) -> Vec<Run> {
         let single = |run: &Run, i: usize| Run { first: run.first + i, count: 1, base: run.base + i, class: run.class };

@@ -151,7 +151,7 @@ impl Plan {
         check(op, "gradients of outputs", dy, |_| self.output_shape(batch))?;
         let (x, dy) = (to_batch_innermost(x)?, to_batch_innermost(dy)?);
         let grad = WeightGrad { walk: &self.forward, batch, source: x.memory()?, target: dy.memory()? };
-        let sums = grad.run(self.pattern.len(), |output| self.pattern.row(output));
+        let sums = grad.run(self.pattern.len(), |output| self.pattern.row(output))?;
         Tensor::from_vec([sums.len()], sums)
     }
 }

@@ -1,11 +1,16 @@
 //! Register tiles: a strip of one target row in registers while all weights of a channel are walked.
 
-use super::strips::{Strip, most_vectors};
 use crate::Activation;
 use crate::conv::unrolled;
 use crate::isa::{Isa, Kernel};
 use crate::par::SharedOut;
 use std::ops::Range;
+
+/// Vectors of the largest tile: half of the registers; a vector of the portable instruction set is several.
+pub(super) const fn most_vectors<I: Isa>() -> usize {
+    let in_vector = if std::mem::align_of::<I::F32>() > 4 { 1 } else { 2 };
+    I::REGISTERS / 2 / in_vector
+}
 
 /// The lists that a tile walks.
 #[derive(Clone, Copy)]
@@ -45,12 +50,12 @@ pub(super) struct Sums<'a> {
     /// One for each item.
     pub(super) weights: &'a [f32],
     pub(super) channels: Range<usize>,
-    pub(super) strip: Strip,
-    /// Where the strip of channel 0 goes. Nobody else uses the strips of these channels.
+    /// Numbers of the strip.
+    pub(super) length: usize,
+    /// The target, in which nobody else uses the strips of these channels.
     pub(super) output: SharedOut<f32>,
-    pub(super) output_at: usize,
-    /// Numbers from one channel to the next.
-    pub(super) output_step: usize,
+    /// Where the strip of channel 0 is in the target, and the numbers from one channel to the next.
+    pub(super) at: [usize; 2],
     /// One a channel.
     pub(super) bias: Option<&'a [f32]>,
     pub(super) activation: Activation,
@@ -75,7 +80,7 @@ impl Kernel for Sums<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        by_size!(isa, self.strip.length, self, [1 2 3 4 6 8 12 16]);
+        by_size!(isa, self.length, self, [1 2 3 4 6 8 12 16]);
     }
 }
 
@@ -87,8 +92,8 @@ fn load<I: Isa, const V: usize, const PART: bool>(isa: I, from: &[f32], i: usize
 
 /// A length that the compiler knows where the last vector is whole.
 #[inline(always)]
-fn length<I: Isa, const V: usize, const PART: bool>(strip: &Strip) -> usize {
-    if PART { strip.length.clamp((V - 1) * I::LANES, V * I::LANES) } else { V * I::LANES }
+fn known<I: Isa, const V: usize, const PART: bool>(length: usize) -> usize {
+    if PART { length.clamp((V - 1) * I::LANES, V * I::LANES) } else { V * I::LANES }
 }
 
 impl<const V: usize, const PART: bool> Kernel for Sized<Sums<'_>, V, PART> {
@@ -96,34 +101,34 @@ impl<const V: usize, const PART: bool> Kernel for Sized<Sums<'_>, V, PART> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Sums { items, weights, channels, strip, output, output_at, output_step, bias, activation } = self.0;
-        let length = length::<I, V, PART>(&strip);
+        let Sums { items, weights, channels, length, output, at: [at, step], bias, activation } = self.0;
+        let length = known::<I, V, PART>(length);
         let (is_first, is_last) = (items.block == 0, items.block + 1 == items.blocks);
         for channel in channels {
             // SAFETY: the strip of this channel lies in the output, and nobody else uses it.
             let to = unsafe {
-                std::slice::from_raw_parts_mut(output.at(output_at + channel * output_step), length)
+                std::slice::from_raw_parts_mut(output.at(at + channel * step), length)
             };
             let mut sums = [isa.splat(bias.map_or(0.0, |bias| bias[channel])); V];
             if !is_first {
-                unrolled!(i in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] if i < V => {
-                    sums[i] = load::<I, V, PART>(isa, to, i);
+                unrolled!(AT in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] if AT < V => {
+                    sums[AT] = load::<I, V, PART>(isa, to, AT);
                 });
             }
             let range = items.of(channel);
             for (offset, weight) in items.offsets[range.clone()].iter().zip(&weights[range]) {
                 let from = items.values(*offset, length);
                 let weight = isa.splat(*weight);
-                unrolled!(i in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] if i < V => {
-                    sums[i] = isa.fma(load::<I, V, PART>(isa, from, i), weight, sums[i]);
+                unrolled!(AT in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] if AT < V => {
+                    sums[AT] = isa.fma(load::<I, V, PART>(isa, from, AT), weight, sums[AT]);
                 });
             }
-            unrolled!(i in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] if i < V => {
-                let sum = if is_last { activation.apply_vector(isa, sums[i]) } else { sums[i] };
-                if PART && i + 1 == V {
-                    isa.store_part(&mut to[i * I::LANES..], sum);
+            unrolled!(AT in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] if AT < V => {
+                let sum = if is_last { activation.apply_vector(isa, sums[AT]) } else { sums[AT] };
+                if PART && AT + 1 == V {
+                    isa.store_part(&mut to[AT * I::LANES..], sum);
                 } else {
-                    isa.store(&mut to[i * I::LANES..], sum);
+                    isa.store(&mut to[AT * I::LANES..], sum);
                 }
             });
         }
@@ -136,13 +141,12 @@ pub(super) struct Products<'a> {
     /// The place of each item's value.
     pub(super) positions: &'a [u32],
     pub(super) channels: Range<usize>,
-    pub(super) strip: Strip,
+    /// Numbers of the strip.
+    pub(super) length: usize,
     /// The batch innermost.
     pub(super) target: &'a [f32],
-    /// Where the strip of channel 0 is.
-    pub(super) target_at: usize,
-    /// Numbers from one channel to the next.
-    pub(super) target_step: usize,
+    /// Where the strip of channel 0 is in the target, and the numbers from one channel to the next.
+    pub(super) at: [usize; 2],
     /// A vector for each value from the first on, to be added to.
     pub(super) sums: &'a mut [f32],
     pub(super) first: usize,
@@ -153,7 +157,7 @@ impl Kernel for Products<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        by_size!(isa, self.strip.length, self, [1 2 3 4 6 8 12 16]);
+        by_size!(isa, self.length, self, [1 2 3 4 6 8 12 16]);
     }
 }
 
@@ -162,21 +166,21 @@ impl<const V: usize, const PART: bool> Kernel for Sized<Products<'_>, V, PART> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Products { items, positions, channels, strip, target, target_at, target_step, sums, first } = self.0;
-        let length = length::<I, V, PART>(&strip);
+        let Products { items, positions, channels, length, target, at: [at, step], sums, first } = self.0;
+        let length = known::<I, V, PART>(length);
         for channel in channels {
-            let with = &target[target_at + channel * target_step..][..length];
+            let with = &target[at + channel * step..][..length];
             let mut factors = [isa.zero(); V];
-            unrolled!(i in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] if i < V => {
-                factors[i] = load::<I, V, PART>(isa, with, i);
+            unrolled!(AT in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] if AT < V => {
+                factors[AT] = load::<I, V, PART>(isa, with, AT);
             });
             let range = items.of(channel);
             for (offset, position) in items.offsets[range.clone()].iter().zip(&positions[range]) {
                 let from = items.values(*offset, length);
                 let place = &mut sums[(*position as usize - first) * I::LANES..][..I::LANES];
                 let mut sum = isa.load(place);
-                unrolled!(i in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] if i < V => {
-                    sum = isa.fma(load::<I, V, PART>(isa, from, i), factors[i], sum);
+                unrolled!(AT in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] if AT < V => {
+                    sum = isa.fma(load::<I, V, PART>(isa, from, AT), factors[AT], sum);
                 });
                 isa.store(place, sum);
             }
@@ -195,3 +199,32 @@ impl Kernel for Totals<'_> {
         self.0.chunks_exact(I::LANES).map(|lanes| isa.sum(isa.load(lanes))).collect()
     }
 }
+
+/// Asks for source values of all channels.
+pub(super) struct Ahead<'a> {
+    pub(super) source: &'a [f32],
+    /// Those of channel 0.
+    pub(super) at: usize,
+    pub(super) length: usize,
+    pub(super) channels: usize,
+    /// Numbers from one channel to the next.
+    pub(super) step: usize,
+}
+
+impl Kernel for Ahead<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        // Any address may be asked for.
+        let from = self.source.as_ptr().wrapping_add(self.at);
+        for channel in 0..self.channels {
+            for line in (0..self.length).step_by(LINE) {
+                isa.prefetch_far(from.wrapping_add(channel * self.step + line));
+            }
+        }
+    }
+}
+
+/// Numbers of a cache line.
+const LINE: usize = 16;

@@ -6,6 +6,7 @@ use super::transposed::Entries;
 use crate::conv::Geometry;
 use crate::par;
 use qtensor::{Error, Result};
+use std::ops::Range;
 
 /// Which sums are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,9 @@ pub(super) struct Walk {
     pub(super) columns: Axis,
     /// For each class of rows one for each class of columns.
     pub(super) lists: Vec<List>,
-    /// Source rows and columns that the taps of a target pixel span.
+    /// Rows and columns from the base of a target pixel to the first that its taps may read.
+    pub(super) lowest: [isize; 2],
+    /// Rows and columns that they span.
     pub(super) span: [usize; 2],
 }
 
@@ -57,11 +60,8 @@ impl Walk {
             Direction::Forward => [inputs, outputs],
             Direction::InputGrad => [outputs, inputs],
         };
-        let reach = |axis: &Axis| {
-            let steps = axis.classes.iter().flatten().map(|tap| tap.step);
-            steps.clone().max().unwrap_or(0) - steps.min().unwrap_or(0)
-        };
-        let span = [&rows, &columns].map(|axis| reach(axis) as usize + 1);
+        let ((top, height), (left, width)) = (rows.reach(), columns.reach());
+        let (lowest, span) = ([top, left], [height, width]);
         // Offsets lie below the number of source pixels and what the taps of one reach.
         let most = source.iter().product::<usize>() as u128 + (span[0] as u128 + 1) * (source[2] + span[1]) as u128;
         if most > u128::from(u32::MAX) {
@@ -72,10 +72,26 @@ impl Walk {
         let entries = Entries::new(pattern, g, direction);
         let pairs: Vec<_> = rows.classes.iter().flat_map(|r| columns.classes.iter().map(move |c| (r, c))).collect();
         let lists = par::map(pairs.len(), |i| List::new(&entries, pairs[i], source, g.kernel));
-        Ok(Walk { source, target, rows, columns, lists, span })
+        Ok(Walk { source, target, rows, columns, lists, lowest, span })
     }
 
-    /// The list for a class of rows and one of columns.
+    /// Items of the longest list.
+    pub(super) fn items(&self) -> usize {
+        self.lists.iter().map(|list| list.offsets.len()).max().unwrap_or(0)
+    }
+
+    /// The target channels in at most `count` ranges of about equal numbers of items.
+    pub(super) fn channel_ranges(&self, count: usize) -> Vec<Range<usize>> {
+        let Some(list) = self.lists.iter().max_by_key(|list| list.offsets.len()) else { return Vec::new() };
+        let channels = list.starts.len() - 1;
+        let place = |i: usize| list.starts.partition_point(|start| *start < list.offsets.len() * i / count);
+        let ends = (1..count).map(|i| place(i).min(channels)).chain([channels]);
+        let mut start = 0;
+        let range = |end| (end > start).then(|| std::mem::replace(&mut start, end)..end);
+        ends.filter_map(range).collect()
+    }
+
+    /// The index of the list for a class of rows and one of columns.
     pub(super) fn list(&self, row: usize, column: usize) -> usize {
         row * self.columns.classes.len() + column
     }
