@@ -132,23 +132,26 @@ impl Exchange {
         let other = (self.batch - 1) * sample + (self.outer - 1) * place + self.inner;
         let wanted = if is_to_innermost { [other, innermost] } else { [innermost, other] };
         assert!(from.len() >= wanted[0] && to.len() >= wanted[1], "a transposition leaves its tensors");
-        let piece = (ROWS / self.outer).clamp(MOST, ROWS);
+        let inner_piece = self.inner.min(ROWS);
+        let outer_piece = ROWS / inner_piece;
         let out = SharedOut::new(to);
-        par::for_each_range(self.inner, piece, |inner| {
-            isa::dispatch(Piece { exchange: self, from, out, inner, is_to_innermost });
+        let inner_pieces = self.inner.div_ceil(inner_piece);
+        par::for_each(inner_pieces * self.outer.div_ceil(outer_piece), |task| {
+            let (inner, outer) = (task % inner_pieces * inner_piece, task / inner_pieces * outer_piece);
+            let inner = inner..(inner + inner_piece).min(self.inner);
+            let outer = outer..(outer + outer_piece).min(self.outer);
+            isa::dispatch(Piece { exchange: self, from, out, inner, outer, is_to_innermost });
         });
     }
 }
 
-/// Inner places of the smallest piece: a cache line.
-const MOST: usize = isa::MOST_LANES;
-
-/// The rows of some inner places.
+/// The rows of some inner and outer places.
 struct Piece<'a> {
     exchange: Exchange,
     from: &'a [f32],
     out: SharedOut<f32>,
     inner: Range<usize>,
+    outer: Range<usize>,
     is_to_innermost: bool,
 }
 
@@ -157,10 +160,10 @@ impl Kernel for Piece<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Exchange { batch, outer, steps: [sample, place], inner_step, .. } = self.exchange;
-        for u in 0..outer {
-            for first in (0..batch).step_by(I::LANES) {
-                let samples = I::LANES.min(batch - first);
+        let Exchange { batch, steps: [sample, place], inner_step, .. } = self.exchange;
+        for first in (0..batch).step_by(I::LANES) {
+            let samples = I::LANES.min(batch - first);
+            for u in self.outer.clone() {
                 for v in self.inner.clone().step_by(I::LANES) {
                     let places = I::LANES.min(self.inner.end - v);
                     // A block of places by samples, in either order.
@@ -171,7 +174,7 @@ impl Kernel for Piece<'_> {
                     } else {
                         (innermost, inner_step * batch, other, sample, [places, samples])
                     };
-                    // SAFETY: `run` has checked that the last block lies in both buffers, and no two tasks have the same inner places.
+                    // SAFETY: `run` has checked that the last block lies in both buffers, and no two tasks have the same places.
                     unsafe { block(isa, (self.from.as_ptr().add(from), self.out.at(to)), [from_step, to_step], size) };
                 }
             }
@@ -184,7 +187,12 @@ impl Kernel for Piece<'_> {
 /// # Safety
 /// The rows must be readable at the first place and the transposed ones writable at the second, so many numbers apart.
 #[inline(always)]
-unsafe fn block<I: Isa>(isa: I, (from, to): (*const f32, *mut f32), [from_step, to_step]: [usize; 2], size: [usize; 2]) {
+unsafe fn block<I: Isa>(
+    isa: I,
+    (from, to): (*const f32, *mut f32),
+    [from_step, to_step]: [usize; 2],
+    size: [usize; 2],
+) {
     if size == [I::LANES; 2] {
         // SAFETY: the caller's promise.
         return unsafe { isa.transpose_at(from, from_step, to, to_step) };

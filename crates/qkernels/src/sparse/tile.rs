@@ -106,9 +106,7 @@ impl<const V: usize, const PART: bool> Kernel for Sized<Sums<'_>, V, PART> {
         let (is_first, is_last) = (items.block == 0, items.block + 1 == items.blocks);
         for channel in channels {
             // SAFETY: the strip of this channel lies in the output, and nobody else uses it.
-            let to = unsafe {
-                std::slice::from_raw_parts_mut(output.at(at + channel * step), length)
-            };
+            let to = unsafe { std::slice::from_raw_parts_mut(output.at(at + channel * step), length) };
             let mut sums = [isa.splat(bias.map_or(0.0, |bias| bias[channel])); V];
             if !is_first {
                 unrolled!(AT in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] if AT < V => {

@@ -54,8 +54,7 @@ impl Walk {
     /// The source has more pixels than 32 bits count.
     pub(super) fn new(pattern: &Pattern, g: &Geometry, direction: Direction) -> Result<Walk> {
         let (rows, columns) = (Axis::new(g, 0, direction), Axis::new(g, 1, direction));
-        let (inputs, outputs) =
-            ([g.channels, g.input[0], g.input[1]], [g.filters, g.out[0], g.out[1]]);
+        let (inputs, outputs) = ([g.channels, g.input[0], g.input[1]], [g.filters, g.out[0], g.out[1]]);
         let [source, target] = match direction {
             Direction::Forward => [inputs, outputs],
             Direction::InputGrad => [outputs, inputs],
