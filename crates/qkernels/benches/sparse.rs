@@ -39,28 +39,33 @@ fn step(plan: &Plan, values: &Tensor, x: &Tensor, dy: &Tensor) -> Result<[Tensor
     Ok([y, plan.input_grad(&dy, values)?, plan.weight_grad(&x, &dy)?])
 }
 
-/// The passes of each sparsity of a layer beside dense ones, each of so many multiply-adds.
-fn layer(
-    rates: &mut Rates,
-    name: &str,
-    w_shape: &[usize],
-    plan: impl Fn(&Pattern) -> Result<Plan>,
-    x: &Tensor,
-    dense: impl Fn(&Tensor, &Tensor),
-) {
-    let full = Pattern::from_mask(&Tensor::full(w_shape, 1u8).expect("a small shape")).expect("weights");
-    let dy = random(&plan(&full).expect("sizes that fit").output_shape(x.shape()[0]), 2).expect("a small shape");
-    let operations = |weights: usize| 6 * weights * dy.numel() / w_shape[0];
-    let (weights, last) = (random(w_shape, 0).expect("a small shape"), dy.to_channels_last());
-    let time = rates.bench(&format!("{name}/dense"), operations(full.len()), || dense(&weights, &last));
-    for sparsity in [0.8, 0.9, 0.95, 0.98, 0.99] {
-        let weights = pruned(w_shape, sparsity).expect("a small shape");
-        let pattern = Pattern::from_dense(&weights).expect("weights");
-        let (plan, values) = (plan(&pattern).expect("sizes that fit"), pattern.gather(&weights).expect("weights"));
-        let name = format!("{name}/{sparsity}");
-        let sparse = rates.bench(&name, operations(pattern.len()), || step(&plan, &values, x, &dy));
-        if time.is_finite() && sparse.is_finite() {
-            println!("{:24}{:.2} times as fast as dense", "", time / sparse);
+/// A layer to measure.
+struct Layer<'a> {
+    name: String,
+    w_shape: &'a [usize],
+    x: &'a Tensor,
+}
+
+impl Layer<'_> {
+    /// The three passes at each sparsity beside those of the dense kernels.
+    fn bench(&self, rates: &mut Rates, plan: impl Fn(&Pattern) -> Result<Plan>, dense: impl Fn(&Tensor, &Tensor)) {
+        let Layer { name, w_shape, x } = self;
+        let full = Pattern::from_mask(&Tensor::full(w_shape, 1u8).expect("a small shape")).expect("weights");
+        let y_shape = plan(&full).expect("sizes that fit").output_shape(x.shape()[0]);
+        let dy = random(&y_shape, 2).expect("a small shape");
+        let operations = |weights: usize| 6 * weights * dy.numel() / w_shape[0];
+        let (weights, last) = (random(w_shape, 0).expect("a small shape"), dy.to_channels_last());
+        let time = rates.bench(&format!("{name}/dense"), operations(full.len()), || dense(&weights, &last));
+        for sparsity in [0.8, 0.9, 0.95, 0.98, 0.99] {
+            let weights = pruned(w_shape, sparsity).expect("a small shape");
+            let pattern = Pattern::from_dense(&weights).expect("weights");
+            let values = pattern.gather(&weights).expect("weights");
+            let plan = plan(&pattern).expect("sizes that fit");
+            let name = format!("{name}/{sparsity}");
+            let sparse = rates.bench(&name, operations(pattern.len()), || step(&plan, &values, x, &dy));
+            if time.is_finite() && sparse.is_finite() {
+                println!("{:24}{:.2} times as fast as dense", "", time / sparse);
+            }
         }
     }
 }
@@ -76,7 +81,7 @@ fn layers(criterion: &mut Criterion) {
             }
         };
         let name = format!("linear/{batch}x{inputs}-{outputs}");
-        layer(&mut rates, &name, &[outputs, inputs], Plan::linear, &x, dense);
+        Layer { name, w_shape: &[outputs, inputs], x: &x }.bench(&mut rates, Plan::linear, dense);
     }
     for [batch, channels, filters, side, kernel, stride, padding] in CONVOLUTIONS {
         let params = Conv2dParams { stride: [stride; 2], padding: [padding; 2], ..Default::default() };
@@ -92,7 +97,7 @@ fn layers(criterion: &mut Criterion) {
         };
         let name = format!("conv/{batch}x{channels}x{side}x{side}-{filters}x{kernel}x{kernel}-s{stride}-p{padding}");
         let plan = |pattern: &Pattern| Plan::conv2d(pattern, &params, [side, side]);
-        layer(&mut rates, &name, &[filters, channels, kernel, kernel], plan, &x, dense);
+        Layer { name, w_shape: &[filters, channels, kernel, kernel], x: &x }.bench(&mut rates, plan, dense);
     }
 }
 
