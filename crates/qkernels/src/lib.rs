@@ -18,6 +18,7 @@ pub mod quadratic;
 pub mod reduce;
 pub mod rounding;
 pub mod softmax;
+pub mod sparse;
 pub mod update;
 
 pub use activation::Activation;

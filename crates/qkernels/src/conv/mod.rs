@@ -51,6 +51,7 @@ pub use stacked::{
     conv2d_stacked_weight_grad,
 };
 use stage::Images;
+pub(crate) use unroll::unrolled;
 use weights::Weights;
 use winograd::Ending;
 pub(crate) use winograd::{Tiles, odd_lines};

@@ -9,4 +9,4 @@ macro_rules! unrolled {
     })*};
 }
 
-pub(super) use unrolled;
+pub(crate) use unrolled;

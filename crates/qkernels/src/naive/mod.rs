@@ -10,6 +10,7 @@ pub mod norm;
 pub mod pool;
 pub mod reduce;
 pub mod softmax;
+pub mod sparse;
 
 use qtensor::{DType, Error, Result, Tensor};
 

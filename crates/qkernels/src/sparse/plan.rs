@@ -1,0 +1,170 @@
+//! A sparse layer for images of one size, and its three passes.
+
+use super::Pattern;
+use super::gather::Gather;
+use super::layout::{empty, moved_back, to_batch_innermost};
+use super::walk::{Direction, Walk};
+use super::weight_grad::WeightGrad;
+use crate::Activation;
+use crate::conv::{Conv2dParams, Geometry};
+use qtensor::{DType, Error, Result, Tensor};
+
+/// What the passes of a layer read of its pattern, for one size of images and any batch. It is made once for a pattern: values are given to each pass.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pattern: Pattern,
+    /// Of one sample.
+    geometry: Geometry,
+    forward: Walk,
+    input_grad: Walk,
+}
+
+/// The operands of a forward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Forward<'a> {
+    /// f32 `[N, inputs]` or `[N, C, H, W]` of any strides; used in place where the batch is innermost.
+    pub x: &'a Tensor,
+    /// f32, one for each weight of the pattern.
+    pub values: &'a Tensor,
+    /// f32, one for each output.
+    pub bias: Option<&'a Tensor>,
+    /// Applied to each result.
+    pub activation: Activation,
+}
+
+impl Plan {
+    /// Of a linear layer, for a pattern of shape `[outputs, inputs]`.
+    ///
+    /// # Errors
+    /// A pattern of another rank.
+    pub fn linear(pattern: &Pattern) -> Result<Self> {
+        let &[outputs, inputs] = pattern.shape().dims() else {
+            let message = format!("the weights of a linear layer have two axes, found {}", pattern.shape());
+            return Err(Error::shape("sparse linear", message));
+        };
+        let params = Conv2dParams::default();
+        Self::new(pattern, Geometry::new("sparse linear", &[1, inputs, 1, 1], &[outputs, inputs, 1, 1], &params)?)
+    }
+
+    /// Of a convolution, for a pattern of shape `[O, C/groups, KH, KW]` and images of that height and width.
+    ///
+    /// # Errors
+    /// A pattern of another rank; sizes that do not fit each other, as in [`conv2d`](crate::conv2d); images whose channels and pixels are more than 32 bits count.
+    pub fn conv2d(pattern: &Pattern, params: &Conv2dParams, [height, width]: [usize; 2]) -> Result<Self> {
+        let op = "sparse conv2d";
+        let &[_, depth, _, _] = pattern.shape().dims() else {
+            let message = format!("the weights of a convolution have four axes, found {}", pattern.shape());
+            return Err(Error::shape(op, message));
+        };
+        let channels = depth.saturating_mul(params.groups);
+        Self::new(pattern, Geometry::new(op, &[1, channels, height, width], pattern.shape(), params)?)
+    }
+
+    fn new(pattern: &Pattern, geometry: Geometry) -> Result<Self> {
+        // Pixels that see one pixel each may as well lie in one row.
+        let is_pointwise = geometry.kernel == [1; 2] && geometry.stride == [1; 2] && geometry.padding == [0; 2];
+        let pixels = geometry.input[0] * geometry.input[1];
+        let flat = if is_pointwise { Geometry { input: [1, pixels], out: [1, pixels], ..geometry } } else { geometry };
+        let forward = Walk::new(pattern, &flat, Direction::Forward)?;
+        let input_grad = Walk::new(pattern, &flat, Direction::InputGrad)?;
+        Ok(Plan { pattern: pattern.clone(), geometry, forward, input_grad })
+    }
+
+    /// Which weights there are.
+    pub fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
+    /// The shape of a batch of inputs.
+    pub fn input_shape(&self, batch: usize) -> Vec<usize> {
+        self.shape(batch, self.geometry.input_shape())
+    }
+
+    /// The shape of a batch of outputs.
+    pub fn output_shape(&self, batch: usize) -> Vec<usize> {
+        self.shape(batch, self.geometry.output_shape())
+    }
+
+    fn shape(&self, batch: usize, [_, channels, height, width]: [usize; 4]) -> Vec<usize> {
+        let shape = [batch, channels, height, width];
+        shape[..self.pattern.shape().rank()].to_vec()
+    }
+
+    /// `activation(W x + bias)`, the batch innermost.
+    ///
+    /// # Errors
+    /// Types other than f32, or shapes that do not fit the layer.
+    pub fn forward(&self, call: &Forward) -> Result<Tensor> {
+        let op = "sparse forward";
+        let batch = check(op, "inputs", call.x, |batch| self.input_shape(batch))?;
+        let bias = match call.bias {
+            Some(bias) => {
+                check(op, "biases", bias, |_| vec![self.geometry.filters])?;
+                Some(bias.contiguous())
+            }
+            None => None,
+        };
+        let values = self.pattern.check_values(op, call.values)?;
+        let x = to_batch_innermost(call.x)?;
+        let mut y = empty(&self.output_shape(batch))?;
+        let gather = Gather {
+            walk: &self.forward,
+            batch,
+            source: x.memory()?,
+            values: values.as_slice()?,
+            bias: bias.as_ref().map(Tensor::as_slice).transpose()?,
+            activation: call.activation,
+        };
+        gather.run(y.memory_mut()?);
+        moved_back(&y)
+    }
+
+    /// The gradient of a loss with respect to the inputs from the gradient `dy` with respect to the outputs, `Wᵀ dy`, the batch innermost.
+    ///
+    /// # Errors
+    /// Types other than f32, or shapes that do not fit the layer.
+    pub fn input_grad(&self, dy: &Tensor, values: &Tensor) -> Result<Tensor> {
+        let op = "sparse input_grad";
+        let batch = check(op, "gradients of outputs", dy, |batch| self.output_shape(batch))?;
+        let values = self.pattern.check_values(op, values)?;
+        let dy = to_batch_innermost(dy)?;
+        let mut dx = empty(&self.input_shape(batch))?;
+        let gather = Gather {
+            walk: &self.input_grad,
+            batch,
+            source: dy.memory()?,
+            values: values.as_slice()?,
+            bias: None,
+            activation: Activation::None,
+        };
+        gather.run(dx.memory_mut()?);
+        moved_back(&dx)
+    }
+
+    /// The gradient of a loss with respect to the values from the inputs and the gradient `dy` with respect to the outputs: one number a weight.
+    ///
+    /// # Errors
+    /// Types other than f32, or shapes that do not fit the layer or each other.
+    pub fn weight_grad(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        let op = "sparse weight_grad";
+        let batch = check(op, "inputs", x, |batch| self.input_shape(batch))?;
+        check(op, "gradients of outputs", dy, |_| self.output_shape(batch))?;
+        let (x, dy) = (to_batch_innermost(x)?, to_batch_innermost(dy)?);
+        let grad = WeightGrad { walk: &self.forward, batch, source: x.memory()?, target: dy.memory()? };
+        let sums = grad.run(self.pattern.len(), |output| self.pattern.row(output))?;
+        Tensor::from_vec([sums.len()], sums)
+    }
+}
+
+/// Refuses another type than f32 and another shape than that for its first length, which is returned.
+fn check(op: &'static str, what: &str, x: &Tensor, shape: impl Fn(usize) -> Vec<usize>) -> Result<usize> {
+    if x.dtype() != DType::F32 {
+        return Err(Error::DType { op, expected: DType::F32, found: x.dtype() });
+    }
+    let first = x.shape().first().copied().unwrap_or(0);
+    let expected = shape(first);
+    if x.shape() != &expected[..] {
+        return Err(Error::shape(op, format!("the {what} must have shape {expected:?}, found {}", x.shape())));
+    }
+    Ok(first)
+}

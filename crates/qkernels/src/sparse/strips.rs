@@ -1,0 +1,141 @@
+//! How the target pixels of a direction are cut into strips that a register tile holds.
+
+use super::axis::Run;
+use super::tile::{Ahead, most_vectors};
+use super::walk::{List, Walk};
+use crate::isa::{self, Isa, Kernel};
+use std::borrow::Cow;
+
+/// Bytes of the second-level cache that the source values of a strip may take.
+const CACHE: usize = 512 << 10;
+/// The most tasks that the pixels of a pass are cut into: enough for an even load on some cores.
+const TASKS: usize = 32;
+/// Vector multiply-adds of a task that is worth handing to another thread.
+const WORK: usize = 1 << 14;
+
+/// The numbers of vectors that a register tile may have.
+const SIZES: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
+
+/// Vectors of the largest tile of the instruction set in use, and lanes of each.
+struct Registers;
+
+impl Kernel for Registers {
+    type Output = [usize; 2];
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> [usize; 2] {
+        [most_vectors::<I>(), I::LANES]
+    }
+}
+
+/// Consecutive numbers (pixels and samples) of a target row whose sums are in registers together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Strip {
+    /// Numbers from the start of the target row.
+    at: usize,
+    /// Numbers from the start of the source row to that of the strip's base.
+    base: usize,
+    pub(super) length: usize,
+    /// The class of columns.
+    class: usize,
+}
+
+/// A strip of a target row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unit {
+    pub(super) strip: Strip,
+    row: Run,
+}
+
+/// The target pixels of a direction for a batch.
+pub(super) struct Strips<'a> {
+    walk: &'a Walk,
+    pub(super) batch: usize,
+    strips: Vec<Strip>,
+    /// Target rows: every strip is there in each.
+    rows: Vec<Run>,
+    /// Blocks of source channels whose values fit the cache.
+    pub(super) blocks: usize,
+    /// Source channels of a block.
+    block_channels: usize,
+    /// Vector multiply-adds of an item of a list, in all strips of a row.
+    vectors: usize,
+}
+
+impl<'a> Strips<'a> {
+    pub(super) fn new(walk: &'a Walk, batch: usize) -> Strips<'a> {
+        let [most, lanes] = isa::dispatch(Registers);
+        let mut strips = Vec::new();
+        for run in &walk.columns.runs {
+            let length = run.count * batch;
+            let mut from = 0;
+            while from < length {
+                let vectors = (length - from).div_ceil(lanes);
+                let size = SIZES.iter().rev().find(|size| **size <= vectors.min(most)).map_or(1, |size| *size);
+                let end = (from + size * lanes).min(length);
+                let (at, base) = (run.first * batch + from, run.base * batch + from);
+                strips.push(Strip { at, base, length: end - from, class: run.class });
+                from = end;
+            }
+        }
+        let longest = strips.iter().map(|strip| strip.length).max().unwrap_or(0);
+        let [channels, ..] = walk.source;
+        let window = walk.span[0] * (longest + (walk.span[1] - 1) * batch) * size_of::<f32>();
+        let blocks = channels.div_ceil((CACHE / window.max(1)).max(1)).max(1);
+        // Of about one size.
+        let block_channels = channels.div_ceil(blocks).max(1);
+        let vectors = strips.iter().map(|strip| strip.length.div_ceil(lanes)).sum();
+        Strips { walk, batch, strips, rows: walk.rows.places(), blocks, block_channels, vectors }
+    }
+
+    /// Pairs of a strip and a row.
+    pub(super) fn units(&self) -> usize {
+        self.strips.len() * self.rows.len()
+    }
+
+    /// The strip and the row of a unit: down the rows of a strip, so that neighbours share what they read.
+    pub(super) fn unit(&self, unit: usize) -> Unit {
+        Unit { strip: self.strips[unit / self.rows.len()], row: self.rows[unit % self.rows.len()] }
+    }
+
+    /// Into how many tasks lists of `items` may be cut.
+    pub(super) fn tasks(&self, items: usize) -> usize {
+        (items * self.vectors * self.rows.len() / WORK).clamp(1, TASKS)
+    }
+
+    /// Where a list crosses from one block of channels to the next.
+    pub(super) fn cuts(&self, list: &'a List) -> Cow<'a, [usize]> {
+        match self.blocks {
+            1 => Cow::Borrowed(&list.starts),
+            blocks => Cow::Owned(list.cuts(blocks, self.block_channels * self.walk.source[1] * self.walk.source[2])),
+        }
+    }
+
+    /// The list of a unit in the walk.
+    pub(super) fn list(&self, unit: &Unit) -> usize {
+        self.walk.list(unit.row.class, unit.strip.class)
+    }
+
+    /// The place in the source from which the offsets of a unit's list count, modulo 2^64.
+    pub(super) fn base(&self, unit: &Unit, list: &List) -> usize {
+        let shift = (list.shift as usize).wrapping_mul(self.batch);
+        (unit.row.base * self.walk.source[2] * self.batch + unit.strip.base).wrapping_sub(shift)
+    }
+
+    /// Where a unit starts in the target, and the numbers from one target channel to the next.
+    pub(super) fn target(&self, unit: &Unit) -> [usize; 2] {
+        let [_, height, width] = self.walk.target;
+        [unit.row.first * width * self.batch + unit.strip.at, height * width * self.batch]
+    }
+
+    /// Asks for the source row that the strip below will read for the first time: reads at random places do not make a CPU fetch it ahead.
+    pub(super) fn prefetch(&self, unit: &Unit, source: &[f32]) {
+        let [channels, height, width] = self.walk.source;
+        let row = unit.row.base.checked_add_signed(self.walk.lowest[0] + self.walk.span[0] as isize);
+        let Some(row) = row.filter(|row| *row < height) else { return };
+        let left = unit.strip.base.saturating_add_signed(self.walk.lowest[1] * self.batch as isize);
+        let length = unit.strip.length + (self.walk.span[1] - 1) * self.batch;
+        let step = height * width * self.batch;
+        isa::dispatch(Ahead { source, at: row * width * self.batch + left, length, channels, step });
+    }
+}
