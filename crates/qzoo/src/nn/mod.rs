@@ -38,6 +38,7 @@ pub use parameters::{Buffer, Parameter, ParameterKind, Parameters};
 pub use pool::{Pool, PoolKind};
 pub use projection::{Conv2dConfig, LinearConfig, Map, Projection, ProjectionConfig, projection};
 pub use quadratic::Quadratic;
+#[cfg(feature = "export-onnx")]
 pub(crate) use quantized::whole_bias;
 pub use quantized::{Codes, Given, InputGrid, Inputs};
 pub use residual::Residual;

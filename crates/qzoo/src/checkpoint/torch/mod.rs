@@ -16,5 +16,6 @@ mod write;
 
 #[cfg(feature = "import-torch")]
 pub(crate) use read::LONGEST_VALUE;
+#[cfg(feature = "import-torch")]
 pub use read::{TorchFile, TorchFormat, TorchTensor, read};
 pub use write::write;
