@@ -286,14 +286,19 @@ fn pictures_that_claim_a_vast_size_are_refused() {
     assert!(decoded(&jpeg).is_err());
 }
 
-/// Values of Pillow 13: `Image.fromarray(a).resize((4, 3), Image.BILINEAR)` with `a[y, x] = (37 * x + 91 * y * y + 13 * x * y) % 256`.
-#[test]
-fn resizing_agrees_with_pillow() {
+/// A PNG file of 9x7 grey pixels: `a[y, x] = (37 * x + 91 * y * y + 13 * x * y) % 256`.
+fn grey_picture() -> Vec<u8> {
     let picture =
         image::GrayImage::from_fn(9, 7, |x, y| image::Luma([((37 * x + 91 * y * y + 13 * x * y) % 256) as u8]));
     let mut png = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut png, image::ImageFormat::Png).unwrap();
-    let bytes = png.into_inner();
+    png.into_inner()
+}
+
+/// Values of Pillow 13: `Image.fromarray(a).resize((4, 3), Image.BILINEAR)` with `a[y, x] = (37 * x + 91 * y * y + 13 * x * y) % 256`.
+#[test]
+fn resizing_agrees_with_pillow() {
+    let bytes = grey_picture();
     for (shape, expected) in PILLOW {
         let resized = decode_image(Path::new("some.file"), &bytes, *shape).unwrap();
         let far = resized.iter().zip(*expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
@@ -304,11 +309,7 @@ fn resizing_agrees_with_pillow() {
 /// Values of Pillow 13 and torchvision's transforms `Resize(side)` and `CenterCrop` of the same picture.
 #[test]
 fn the_middle_is_cut_out_as_by_torchvision() {
-    let picture =
-        image::GrayImage::from_fn(9, 7, |x, y| image::Luma([((37 * x + 91 * y * y + 13 * x * y) % 256) as u8]));
-    let mut png = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut png, image::ImageFormat::Png).unwrap();
-    let bytes = png.into_inner();
+    let bytes = grey_picture();
     let middle = |width, height, side| {
         let framing = Framing { shape: ImageShape { channels: 1, height, width }, shorter_side: Some(side) };
         decode_image(Path::new("some.file"), &bytes, framing)
