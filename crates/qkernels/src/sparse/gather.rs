@@ -1,6 +1,6 @@
 //! Sums over the lists of a direction: the forward pass, and the input gradient.
 
-use super::strips::Strips;
+use super::strips::{CACHE, Strips, Tiling};
 use super::tile::{Items, Sums};
 use super::walk::{List, Walk};
 use crate::Activation;
@@ -34,7 +34,7 @@ impl Gather<'_> {
         if output.is_empty() {
             return;
         }
-        let strips = Strips::new(self.walk, self.batch);
+        let strips = Strips::new(self.walk, self.batch, Tiling::of_floats(), CACHE);
         let ready = par::map(self.walk.lists.len(), |i| self.ready(&self.walk.lists[i], &strips));
         let tasks = strips.tasks(self.walk.items());
         let pieces = tasks.min(strips.units());

@@ -26,6 +26,7 @@
 
 mod axis;
 mod gather;
+mod int8;
 mod layout;
 mod pattern;
 mod plan;
@@ -35,6 +36,7 @@ mod transposed;
 mod walk;
 mod weight_grad;
 
+pub use int8::{ByteCodes, ByteForward, ByteScheme, ByteWeights};
 pub use layout::{is_batch_innermost, to_batch_innermost, to_channels_last, to_row_major};
 pub use pattern::{Pattern, Pruned};
 pub use plan::{Forward, Plan};

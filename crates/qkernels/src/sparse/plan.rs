@@ -2,21 +2,25 @@
 
 use super::Pattern;
 use super::gather::Gather;
+use super::int8::Index;
 use super::layout::{empty, moved_back, to_batch_innermost};
 use super::walk::{Direction, Walk};
 use super::weight_grad::WeightGrad;
 use crate::Activation;
 use crate::conv::{Conv2dParams, Geometry};
-use qtensor::{DType, Error, Result, Tensor};
+use qtensor::{DType, Error, Result, Shape, Tensor};
+use std::sync::{Arc, OnceLock};
 
 /// What the passes of a layer read of its pattern, for one size of images and any batch. It is made once for a pattern: values are given to each pass.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pattern: Pattern,
+    pub(super) pattern: Pattern,
     /// Of one sample.
-    geometry: Geometry,
-    forward: Walk,
-    input_grad: Walk,
+    pub(super) geometry: Geometry,
+    pub(super) forward: Walk,
+    pub(super) input_grad: Walk,
+    /// What passes with bytes read besides, made when it is first wanted.
+    pub(super) bytes: Arc<OnceLock<Index>>,
 }
 
 /// The operands of a forward pass.
@@ -67,7 +71,7 @@ impl Plan {
         let flat = if is_pointwise { Geometry { input: [1, pixels], out: [1, pixels], ..geometry } } else { geometry };
         let forward = Walk::new(pattern, &flat, Direction::Forward)?;
         let input_grad = Walk::new(pattern, &flat, Direction::InputGrad)?;
-        Ok(Plan { pattern: pattern.clone(), geometry, forward, input_grad })
+        Ok(Plan { pattern: pattern.clone(), geometry, forward, input_grad, bytes: Arc::default() })
     }
 
     /// Which weights there are.
@@ -157,14 +161,24 @@ impl Plan {
 }
 
 /// Refuses another type than f32 and another shape than that for its first length, which is returned.
-fn check(op: &'static str, what: &str, x: &Tensor, shape: impl Fn(usize) -> Vec<usize>) -> Result<usize> {
+pub(super) fn check(op: &'static str, what: &str, x: &Tensor, shape: impl Fn(usize) -> Vec<usize>) -> Result<usize> {
     if x.dtype() != DType::F32 {
         return Err(Error::DType { op, expected: DType::F32, found: x.dtype() });
     }
-    let first = x.shape().first().copied().unwrap_or(0);
+    check_shape(op, what, x.shape(), shape)
+}
+
+/// Refuses another shape than that for its first length, which is returned.
+pub(super) fn check_shape(
+    op: &'static str,
+    what: &str,
+    found: &Shape,
+    shape: impl Fn(usize) -> Vec<usize>,
+) -> Result<usize> {
+    let first = found.first().copied().unwrap_or(0);
     let expected = shape(first);
-    if x.shape() != &expected[..] {
-        return Err(Error::shape(op, format!("the {what} must have shape {expected:?}, found {}", x.shape())));
+    if found != &expected[..] {
+        return Err(Error::shape(op, format!("the {what} must have shape {expected:?}, found {found}")));
     }
     Ok(first)
 }

@@ -7,24 +7,65 @@ use crate::isa::{self, Isa, Kernel};
 use std::borrow::Cow;
 
 /// Bytes of the second-level cache that the source values of a strip may take.
-const CACHE: usize = 512 << 10;
+pub(super) const CACHE: usize = 512 << 10;
 /// The most tasks that the pixels of a pass are cut into: enough for an even load on some cores.
 const TASKS: usize = 32;
 /// Vector multiply-adds of a task that is worth handing to another thread.
 const WORK: usize = 1 << 14;
 
-/// The numbers of vectors that a register tile may have.
-const SIZES: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
+/// The register tiles of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tiling {
+    /// Numbers of a vector.
+    pub(super) lanes: usize,
+    /// Vectors of the largest tile.
+    pub(super) most: usize,
+    /// The numbers of vectors that a tile may have, rising from 1.
+    pub(super) sizes: &'static [usize],
+    /// Bytes of a source number.
+    pub(super) bytes: usize,
+}
 
-/// Vectors of the largest tile of the instruction set in use, and lanes of each.
+/// The tiles of f32 on the instruction set in use.
 struct Registers;
 
 impl Kernel for Registers {
-    type Output = [usize; 2];
+    type Output = Tiling;
 
     #[inline(always)]
-    fn run<I: Isa>(self, _: I) -> [usize; 2] {
-        [most_vectors::<I>(), I::LANES]
+    fn run<I: Isa>(self, _: I) -> Tiling {
+        Tiling {
+            lanes: I::LANES,
+            most: most_vectors::<I>(),
+            sizes: &[1, 2, 3, 4, 6, 8, 12, 16],
+            bytes: size_of::<f32>(),
+        }
+    }
+}
+
+impl Tiling {
+    pub(super) fn of_floats() -> Tiling {
+        isa::dispatch(Registers)
+    }
+
+    /// Vectors of the next tile where so many are left, at least one: tiles of about one size.
+    fn size(&self, left: usize) -> usize {
+        let even = left.div_ceil(left.div_ceil(self.most));
+        let mut sizes = self.sizes.iter().copied().filter(|size| *size <= left.min(self.most));
+        let largest = sizes.clone().next_back();
+        sizes.find(|size| *size >= even).or(largest).unwrap_or(1)
+    }
+
+    /// Bytes of a source channel that a strip of so many numbers reads.
+    fn window(&self, walk: &Walk, batch: usize, length: usize) -> usize {
+        walk.span[0] * (length + (walk.span[1] - 1) * batch) * self.bytes
+    }
+
+    /// The same with smaller tiles where the source values of a strip would not fit a cache of so many bytes.
+    pub(super) fn within(self, walk: &Walk, batch: usize, cache: usize) -> Tiling {
+        let fits = |most: &usize| walk.source[0] * self.window(walk, batch, most * self.lanes) <= cache;
+        let most = (1..=self.most).rev().find(fits).unwrap_or(1);
+        Tiling { most, ..self }
     }
 }
 
@@ -63,15 +104,15 @@ pub(super) struct Strips<'a> {
 }
 
 impl<'a> Strips<'a> {
-    pub(super) fn new(walk: &'a Walk, batch: usize) -> Strips<'a> {
-        let [most, lanes] = isa::dispatch(Registers);
+    /// The strips of a kernel with these tiles; blocks of channels take at most so many bytes of a cache.
+    pub(super) fn new(walk: &'a Walk, batch: usize, tiling: Tiling, cache: usize) -> Strips<'a> {
+        let lanes = tiling.lanes;
         let mut strips = Vec::new();
         for run in &walk.columns.runs {
             let length = run.count * batch;
             let mut from = 0;
             while from < length {
-                let vectors = (length - from).div_ceil(lanes);
-                let size = SIZES.iter().rev().find(|size| **size <= vectors.min(most)).map_or(1, |size| *size);
+                let size = tiling.size((length - from).div_ceil(lanes));
                 let end = (from + size * lanes).min(length);
                 let (at, base) = (run.first * batch + from, run.base * batch + from);
                 strips.push(Strip { at, base, length: end - from, class: run.class });
@@ -80,8 +121,8 @@ impl<'a> Strips<'a> {
         }
         let longest = strips.iter().map(|strip| strip.length).max().unwrap_or(0);
         let [channels, ..] = walk.source;
-        let window = walk.span[0] * (longest + (walk.span[1] - 1) * batch) * size_of::<f32>();
-        let blocks = channels.div_ceil((CACHE / window.max(1)).max(1)).max(1);
+        let window = tiling.window(walk, batch, longest);
+        let blocks = channels.div_ceil((cache / window.max(1)).max(1)).max(1);
         // Of about one size.
         let block_channels = channels.div_ceil(blocks).max(1);
         let vectors = strips.iter().map(|strip| strip.length.div_ceil(lanes)).sum();
@@ -129,7 +170,7 @@ impl<'a> Strips<'a> {
     }
 
     /// Asks for the source row that the strip below will read for the first time: reads at random places do not make a CPU fetch it ahead.
-    pub(super) fn prefetch(&self, unit: &Unit, source: &[f32]) {
+    pub(super) fn prefetch<T>(&self, unit: &Unit, source: &[T]) {
         let [channels, height, width] = self.walk.source;
         let row = unit.row.base.checked_add_signed(self.walk.lowest[0] + self.walk.span[0] as isize);
         let Some(row) = row.filter(|row| *row < height) else { return };

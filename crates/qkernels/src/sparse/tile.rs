@@ -14,31 +14,31 @@ pub(super) const fn most_vectors<I: Isa>() -> usize {
 
 /// The lists that a tile walks.
 #[derive(Clone, Copy)]
-pub(super) struct Items<'a> {
+pub(super) struct Items<'a, T = f32, O = u32> {
     /// Where the lists of channel `c` begin: in block `b` at `cuts[c · blocks + b]`, up to the next.
     pub(super) cuts: &'a [usize],
     pub(super) blocks: usize,
     pub(super) block: usize,
-    /// In pixels.
-    pub(super) offsets: &'a [u32],
+    /// In pixels, one or some for each item.
+    pub(super) offsets: &'a [O],
     /// Numbers of a pixel.
     pub(super) batch: usize,
     /// The batch innermost.
-    pub(super) source: &'a [f32],
+    pub(super) source: &'a [T],
     /// The place in `source` from which offsets count, modulo 2^64: with an offset it is inside.
     pub(super) base: usize,
 }
 
-impl<'a> Items<'a> {
+impl<'a, T, O> Items<'a, T, O> {
     #[inline(always)]
-    fn of(&self, channel: usize) -> Range<usize> {
+    pub(super) fn of(&self, channel: usize) -> Range<usize> {
         let at = channel * self.blocks + self.block;
         self.cuts[at]..self.cuts[at + 1]
     }
 
     /// The source numbers of an item.
     #[inline(always)]
-    fn values(&self, offset: u32, length: usize) -> &'a [f32] {
+    pub(super) fn values(&self, offset: u32, length: usize) -> &'a [T] {
         let at = self.base.wrapping_add(offset as usize * self.batch);
         &self.source[at..][..length]
     }
@@ -62,25 +62,27 @@ pub(super) struct Sums<'a> {
 }
 
 /// A kernel of a whole number of vectors, of which the last is cut off with `PART`.
-struct Sized<K, const V: usize, const PART: bool>(K);
+pub(super) struct Sized<K, const V: usize, const PART: bool>(pub(super) K);
 
+/// Runs the kernel of the right size for a strip: of `$length` numbers, `$lanes` a vector, at most `$most` vectors.
 macro_rules! by_size {
-    ($isa:ident, $length:expr, $kernel:expr, [$($vectors:literal)*]) => {{
+    ($isa:ident, $length:expr, $lanes:expr, $most:expr, $kernel:expr, [$($vectors:literal)*]) => {{
         let length = $length;
-        match (length.div_ceil(I::LANES), length % I::LANES == 0) {
-            $(($vectors, true) if const { $vectors <= most_vectors::<I>() } => $isa.outline(Sized::<_, $vectors, false>($kernel)),
-            ($vectors, false) if const { $vectors <= most_vectors::<I>() } => $isa.outline(Sized::<_, $vectors, true>($kernel)),)*
+        match (length.div_ceil($lanes), length % $lanes == 0) {
+            $(($vectors, true) if const { $vectors <= $most } => $isa.outline(Sized::<_, $vectors, false>($kernel)),
+            ($vectors, false) if const { $vectors <= $most } => $isa.outline(Sized::<_, $vectors, true>($kernel)),)*
             (vectors, _) => unreachable!("no tile has {vectors} vectors"),
         }
     }};
 }
+pub(super) use by_size;
 
 impl Kernel for Sums<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        by_size!(isa, self.length, self, [1 2 3 4 6 8 12 16]);
+        by_size!(isa, self.length, I::LANES, most_vectors::<I>(), self, [1 2 3 4 6 8 12 16]);
     }
 }
 
@@ -90,10 +92,10 @@ fn load<I: Isa, const V: usize, const PART: bool>(isa: I, from: &[f32], i: usize
     if PART && i + 1 == V { isa.load_part(&from[i * I::LANES..]) } else { isa.load(&from[i * I::LANES..]) }
 }
 
-/// A length that the compiler knows where the last vector is whole.
+/// The length of a strip of `V` vectors, which the compiler knows where the last is whole.
 #[inline(always)]
-fn known<I: Isa, const V: usize, const PART: bool>(length: usize) -> usize {
-    if PART { length.clamp((V - 1) * I::LANES, V * I::LANES) } else { V * I::LANES }
+pub(super) fn known<const V: usize, const PART: bool>(length: usize, lanes: usize) -> usize {
+    if PART { length.clamp((V - 1) * lanes, V * lanes) } else { V * lanes }
 }
 
 impl<const V: usize, const PART: bool> Kernel for Sized<Sums<'_>, V, PART> {
@@ -102,7 +104,7 @@ impl<const V: usize, const PART: bool> Kernel for Sized<Sums<'_>, V, PART> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Sums { items, weights, channels, length, output, at: [at, step], bias, activation } = self.0;
-        let length = known::<I, V, PART>(length);
+        let length = known::<V, PART>(length, I::LANES);
         let (is_first, is_last) = (items.block == 0, items.block + 1 == items.blocks);
         for channel in channels {
             // SAFETY: the strip of this channel lies in the output, and nobody else uses it.
@@ -155,7 +157,7 @@ impl Kernel for Products<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        by_size!(isa, self.length, self, [1 2 3 4 6 8 12 16]);
+        by_size!(isa, self.length, I::LANES, most_vectors::<I>(), self, [1 2 3 4 6 8 12 16]);
     }
 }
 
@@ -165,7 +167,7 @@ impl<const V: usize, const PART: bool> Kernel for Sized<Products<'_>, V, PART> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Products { items, positions, channels, length, target, at: [at, step], sums, first } = self.0;
-        let length = known::<I, V, PART>(length);
+        let length = known::<V, PART>(length, I::LANES);
         for channel in channels {
             let with = &target[at + channel * step..][..length];
             let mut factors = [isa.zero(); V];
@@ -199,8 +201,8 @@ impl Kernel for Totals<'_> {
 }
 
 /// Asks for source values of all channels.
-pub(super) struct Ahead<'a> {
-    pub(super) source: &'a [f32],
+pub(super) struct Ahead<'a, T> {
+    pub(super) source: &'a [T],
     /// Those of channel 0.
     pub(super) at: usize,
     pub(super) length: usize,
@@ -209,7 +211,7 @@ pub(super) struct Ahead<'a> {
     pub(super) step: usize,
 }
 
-impl Kernel for Ahead<'_> {
+impl<T> Kernel for Ahead<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -217,12 +219,12 @@ impl Kernel for Ahead<'_> {
         // Any address may be asked for.
         let from = self.source.as_ptr().wrapping_add(self.at);
         for channel in 0..self.channels {
-            for line in (0..self.length).step_by(LINE) {
-                isa.prefetch_far(from.wrapping_add(channel * self.step + line));
+            for line in (0..self.length).step_by(LINE / size_of::<T>().max(1)) {
+                isa.prefetch_far(from.wrapping_add(channel * self.step + line).cast());
             }
         }
     }
 }
 
-/// Numbers of a cache line.
-const LINE: usize = 16;
+/// Bytes of a cache line.
+const LINE: usize = 64;

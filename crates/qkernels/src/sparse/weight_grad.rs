@@ -1,6 +1,6 @@
 //! The gradient of the weights that there are: for each, the sum of products of what it reads and what it goes to.
 
-use super::strips::Strips;
+use super::strips::{CACHE, Strips, Tiling};
 use super::tile::{Items, Products, Totals};
 use super::walk::Walk;
 use crate::{isa, par};
@@ -28,7 +28,7 @@ impl WeightGrad<'_> {
     /// # Errors
     /// There is no room for the sums.
     pub(super) fn run(&self, weights: usize, row: impl Fn(usize) -> Range<usize> + Sync) -> Result<Vec<f32>> {
-        let strips = Strips::new(self.walk, self.batch);
+        let strips = Strips::new(self.walk, self.batch, Tiling::of_floats(), CACHE);
         let cuts: Vec<Cow<[usize]>> = self.walk.lists.iter().map(|list| strips.cuts(list)).collect();
         let tasks = strips.tasks(weights);
         // Cutting the pixels costs a sum over the parts; cutting the channels reads the inputs again.

@@ -25,6 +25,33 @@ unsafe impl Integers for Avx2 {
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) }
     }
     #[inline(always)]
+    fn interleave_bytes(self, [a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+        // SAFETY: the token.
+        unsafe {
+            let (ab, cd) = (_mm256_unpacklo_epi8(a, b), _mm256_unpacklo_epi8(c, d));
+            let (high_ab, high_cd) = (_mm256_unpackhi_epi8(a, b), _mm256_unpackhi_epi8(c, d));
+            [
+                _mm256_unpacklo_epi16(ab, cd),
+                _mm256_unpackhi_epi16(ab, cd),
+                _mm256_unpacklo_epi16(high_ab, high_cd),
+                _mm256_unpackhi_epi16(high_ab, high_cd),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn in_order(self, [a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+        // The low halves of all are the first half of the words.
+        // SAFETY: the token.
+        unsafe {
+            [
+                _mm256_permute2x128_si256::<0x20>(a, b),
+                _mm256_permute2x128_si256::<0x20>(c, d),
+                _mm256_permute2x128_si256::<0x31>(a, b),
+                _mm256_permute2x128_si256::<0x31>(c, d),
+            ]
+        }
+    }
+    #[inline(always)]
     unsafe fn load_u8_as_halves_at(self, from: *const u8) -> __m256i {
         // SAFETY: the caller's promise; the token.
         unsafe { _mm256_cvtepu8_epi16(_mm_loadu_si128(from.cast())) }
@@ -44,6 +71,7 @@ unsafe impl Integers for Avx2 {
         mul_i32(a: __m256i, b: __m256i) -> __m256i = _mm256_mullo_epi32(a, b);
         shift_left_i32<const BITS: u32>(a: __m256i) -> __m256i = _mm256_sll_epi32(a, _mm_cvtsi32_si128(BITS as i32));
         shift_right_i32(a: __m256i, bits: i32) -> __m256i = _mm256_sra_epi32(a, _mm_cvtsi32_si128(bits));
+        xor_i32(a: __m256i, b: __m256i) -> __m256i = _mm256_xor_si256(a, b);
         add_i16(a: __m256i, b: __m256i) -> __m256i = _mm256_add_epi16(a, b);
         sub_i16(a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi16(a, b);
         shift_left_i16<const BITS: u32>(a: __m256i) -> __m256i = _mm256_sll_epi16(a, _mm_cvtsi32_si128(BITS as i32));

@@ -32,6 +32,41 @@ macro_rules! integers {
                 unsafe { _mm512_cvtepu8_epi16(_mm256_loadu_si256(from.cast())) }
             }
             #[inline(always)]
+            unsafe fn load_bytes_part_at(self, from: *const u8, count: usize) -> __m512i {
+                let mask = u64::MAX.checked_shr(64 - count.min(64) as u32).unwrap_or(0);
+                // SAFETY: masked bytes are not read; the token.
+                unsafe { _mm512_maskz_loadu_epi8(mask, from.cast()) }
+            }
+            #[inline(always)]
+            fn interleave_bytes(self, [a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+                // SAFETY: the token.
+                unsafe {
+                    let (ab, cd) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
+                    let (high_ab, high_cd) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d));
+                    [
+                        _mm512_unpacklo_epi16(ab, cd),
+                        _mm512_unpackhi_epi16(ab, cd),
+                        _mm512_unpacklo_epi16(high_ab, high_cd),
+                        _mm512_unpackhi_epi16(high_ab, high_cd),
+                    ]
+                }
+            }
+            #[inline(always)]
+            fn in_order(self, [a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+                // Quarters are interleaved: a 4 by 4 block of them is transposed.
+                // SAFETY: the token.
+                unsafe {
+                    let (ab, cd) = (_mm512_shuffle_i32x4::<0x44>(a, b), _mm512_shuffle_i32x4::<0x44>(c, d));
+                    let (high_ab, high_cd) = (_mm512_shuffle_i32x4::<0xee>(a, b), _mm512_shuffle_i32x4::<0xee>(c, d));
+                    [
+                        _mm512_shuffle_i32x4::<0x88>(ab, cd),
+                        _mm512_shuffle_i32x4::<0xdd>(ab, cd),
+                        _mm512_shuffle_i32x4::<0x88>(high_ab, high_cd),
+                        _mm512_shuffle_i32x4::<0xdd>(high_ab, high_cd),
+                    ]
+                }
+            }
+            #[inline(always)]
             unsafe fn load_u8_part_at(self, from: *const u8, count: usize) -> __m512 {
                 // SAFETY: masked lanes are not read; the token.
                 unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first(count), from.cast()))) }
@@ -53,6 +88,7 @@ macro_rules! integers {
                 mul_i32(a: __m512i, b: __m512i) -> __m512i = _mm512_mullo_epi32(a, b);
                 shift_left_i32<const BITS: u32>(a: __m512i) -> __m512i = _mm512_slli_epi32::<BITS>(a);
                 shift_right_i32(a: __m512i, bits: i32) -> __m512i = _mm512_sra_epi32(a, _mm_cvtsi32_si128(bits));
+                xor_i32(a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
                 add_i16(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi16(a, b);
                 sub_i16(a: __m512i, b: __m512i) -> __m512i = _mm512_sub_epi16(a, b);
                 shift_left_i16<const BITS: u32>(a: __m512i) -> __m512i = _mm512_slli_epi16::<BITS>(a);

@@ -54,6 +54,29 @@ pub unsafe trait Integers: Copy {
     /// # Safety
     /// `2 * LANES` bytes must be readable at `from`.
     unsafe fn load_u8_as_halves_at(self, from: *const u8) -> Self::I32;
+    /// Reads the words of `count <= 4 * LANES` bytes; the other bytes are 0 and their memory is not touched.
+    ///
+    /// # Safety
+    /// `count` bytes must be readable at `from`.
+    #[inline(always)]
+    unsafe fn load_bytes_part_at(self, from: *const u8, count: usize) -> Self::I32 {
+        let mut bytes = [0u8; 4 * MOST_LANES];
+        // SAFETY: the caller's promise; the array holds any vector.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), count.min(4 * MOST_LANES));
+            self.load_i32_at(bytes.as_ptr().cast())
+        }
+    }
+    /// Four vectors of bytes as words that have one byte of each, the first in the low bits. Which of the bytes a lane has is fixed for the instruction set:
+    /// [`in_order`](Self::in_order) says.
+    fn interleave_bytes(self, rows: [Self::I32; 4]) -> [Self::I32; 4];
+    /// The words of [`interleave_bytes`](Self::interleave_bytes), or what is computed from each, in the order of the bytes.
+    #[inline(always)]
+    fn in_order(self, words: [Self::I32; 4]) -> [Self::I32; 4] {
+        words
+    }
+    /// Bits that differ.
+    fn xor_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `c` and the products of the four u8 of `a` with the four i8 of `b` in each lane, modulo 2^32 and never saturated.
     fn dot_u8_i8(self, a: Self::I32, b: Self::I32, c: Self::I32) -> Self::I32;
     /// `c` and the products of the two i16 of `a` with the two of `b` in each lane, modulo 2^32.

@@ -28,6 +28,20 @@ unsafe impl Integers for Neon {
         }
     }
     #[inline(always)]
+    fn interleave_bytes(self, rows: [int32x4_t; 4]) -> [int32x4_t; 4] {
+        // SAFETY: the token.
+        unsafe {
+            let [a, b, c, d] = rows.map(|row| vreinterpretq_u8_s32(row));
+            let pairs = |low, high| {
+                let (low, high) = (vreinterpretq_u16_u8(low), vreinterpretq_u16_u8(high));
+                [vreinterpretq_s32_u16(vzip1q_u16(low, high)), vreinterpretq_s32_u16(vzip2q_u16(low, high))]
+            };
+            let [first, second] = pairs(vzip1q_u8(a, b), vzip1q_u8(c, d));
+            let [third, fourth] = pairs(vzip2q_u8(a, b), vzip2q_u8(c, d));
+            [first, second, third, fourth]
+        }
+    }
+    #[inline(always)]
     unsafe fn load_u8_as_halves_at(self, from: *const u8) -> int32x4_t {
         // SAFETY: the caller's promise; the token.
         unsafe { vreinterpretq_s32_u16(vmovl_u8(vld1_u8(from))) }
@@ -48,6 +62,7 @@ unsafe impl Integers for Neon {
         mul_i32(a: int32x4_t, b: int32x4_t) -> int32x4_t = vmulq_s32(a, b);
         shift_left_i32<const BITS: u32>(a: int32x4_t) -> int32x4_t = vshlq_s32(a, vdupq_n_s32(BITS as i32));
         shift_right_i32(a: int32x4_t, bits: i32) -> int32x4_t = vshlq_s32(a, vdupq_n_s32(-bits));
+        xor_i32(a: int32x4_t, b: int32x4_t) -> int32x4_t = veorq_s32(a, b);
         add_i16(a: int32x4_t, b: int32x4_t) -> int32x4_t = {
             vreinterpretq_s32_s16(vaddq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)))
         };

@@ -51,6 +51,21 @@ unsafe impl Integers for Portable {
         from_fn(|i| a[i] >> bits)
     }
     #[inline(always)]
+    fn xor_i32(self, a: Words, b: Words) -> Words {
+        from_fn(|i| a[i] ^ b[i])
+    }
+    #[inline(always)]
+    fn interleave_bytes(self, rows: [Words; 4]) -> [Words; 4] {
+        [0, 1, 2, 3].map(|quarter| {
+            from_fn(|i| {
+                let place = quarter * LANES + i;
+                let byte = |row: &Words| (row[place / 4] >> (8 * (place % 4))) & 0xff;
+                let [a, b, c, d] = rows.each_ref().map(byte);
+                a | b << 8 | c << 16 | d << 24
+            })
+        })
+    }
+    #[inline(always)]
     fn add_i16(self, a: Words, b: Words) -> Words {
         halves(a, b, i16::wrapping_add)
     }

@@ -37,6 +37,7 @@ impl Kernel for Words {
         check("shift", isa.shift_left_i32::<3>(va), &|i| a[i] << 3);
         check("mul", isa.mul_i32(va, vb), &|i| a[i].wrapping_mul(b[i]));
         check("shift right", isa.shift_right_i32(va, 5), &|i| a[i] >> 5);
+        check("xor", isa.xor_i32(va, vb), &|i| a[i] ^ b[i]);
         let halves = |i: usize, of: fn(i16, i16) -> i16| {
             let [high, low] = [16, 0].map(|by| of((a[i] >> by) as i16, (b[i] >> by) as i16) as u16);
             (u32::from(high) << 16 | u32::from(low)) as i32
@@ -116,4 +117,36 @@ impl Kernel for Bytes {
 #[test]
 fn bytes_as_numbers() {
     available().for_each(|id| dispatch_on(id, Bytes));
+}
+
+struct Rows([[u8; 4 * MOST_LANES]; 4]);
+
+impl Kernel for Rows {
+    type Output = ();
+    const DOT_PRODUCTS: bool = true;
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let rows = &self.0;
+        for count in 0..=4 * I::LANES {
+            // SAFETY: so many bytes lie in each row.
+            let read = rows.each_ref().map(|row| unsafe { isa.load_bytes_part_at(row.as_ptr(), count) });
+            let words = isa.in_order(isa.interleave_bytes(read));
+            for (i, words) in words.into_iter().enumerate() {
+                let mut found = [0; MOST_LANES];
+                // SAFETY: the array holds any vector.
+                unsafe { isa.store_i32_at(found.as_mut_ptr(), words) };
+                for (lane, word) in found.into_iter().enumerate().take(I::LANES) {
+                    let place = i * I::LANES + lane;
+                    let expected = rows.each_ref().map(|row| if place < count { row[place] } else { 0 });
+                    assert_eq!(word.to_le_bytes(), expected, "byte {place} of {count}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_of_four_rows_side_by_side() {
+    let row = |r: usize| std::array::from_fn(|i| (1 + i * 4 + r) as u8);
+    available().for_each(|id| dispatch_on(id, Rows([row(0), row(1), row(2), row(3)])));
 }

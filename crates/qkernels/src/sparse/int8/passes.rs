@@ -1,0 +1,103 @@
+//! The three passes of a plan in bytes.
+
+use super::super::layout::{empty, moved_back};
+use super::super::plan::{Plan, check, check_shape};
+use super::codes::ByteCodes;
+use super::gather::ByteGather;
+use super::weight_grad::ByteWeightGrad;
+use super::weights::ByteWeights;
+use crate::Activation;
+use qtensor::{Result, Tensor};
+
+/// The operands of a forward pass in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct ByteForward<'a> {
+    /// `[N, inputs]` or `[N, C, H, W]`.
+    pub x: &'a ByteCodes,
+    /// Of the same plan.
+    pub weights: &'a ByteWeights,
+    /// f32, one for each output.
+    pub bias: Option<&'a Tensor>,
+    /// Applied to each result.
+    pub activation: Activation,
+}
+
+impl Plan {
+    /// `activation(W x + bias)` in f32, the batch innermost, of the numbers that the codes stand for: `sum · (scale of the output · scale of the inputs) + bias`, where the sum is an exact
+    /// integer and each operation is rounded by itself.
+    ///
+    /// # Errors
+    /// Codes of another shape, weights of another plan, biases of another type or shape, or scales whose product is beyond f32.
+    pub fn forward_int8(&self, call: &ByteForward) -> Result<Tensor> {
+        let op = "sparse forward_int8";
+        let batch = check_shape(op, "inputs", call.x.shape(), |batch| self.input_shape(batch))?;
+        let bias = match call.bias {
+            Some(bias) => {
+                check(op, "biases", bias, |_| vec![self.geometry.filters])?;
+                Some(bias.contiguous())
+            }
+            None => None,
+        };
+        let packed = call.weights.of_forward(op, self)?;
+        let mut y = empty(&self.output_shape(batch))?;
+        let gather = ByteGather {
+            walk: &self.forward,
+            quads: &self.index()?.forward.lists,
+            batch,
+            source: call.x.codes().as_slice()?,
+            zero_point: call.x.zero_point(),
+            weights: &packed.lists,
+            factors: &packed.factors(op, call.x.scale(), self.geometry.filters)?,
+            bias: bias.as_ref().map(Tensor::as_slice).transpose()?,
+            activation: call.activation,
+        };
+        gather.run(y.memory_mut()?);
+        moved_back(&y)
+    }
+
+    /// The gradient of a loss with respect to the inputs, `Wᵀ dy`, in f32, the batch innermost, from codes of the gradient with respect to the outputs.
+    ///
+    /// # Errors
+    /// Codes of another shape; weights of another plan or without codes for it; scales whose product is beyond f32.
+    pub fn input_grad_int8(&self, dy: &ByteCodes, weights: &ByteWeights) -> Result<Tensor> {
+        let op = "sparse input_grad_int8";
+        let batch = check_shape(op, "gradients of outputs", dy.shape(), |batch| self.output_shape(batch))?;
+        let packed = weights.of_input_grad(op, self)?;
+        let mut dx = empty(&self.input_shape(batch))?;
+        let gather = ByteGather {
+            walk: &self.input_grad,
+            quads: &self.index()?.input_grad.lists,
+            batch,
+            source: dy.codes().as_slice()?,
+            zero_point: dy.zero_point(),
+            weights: &packed.lists,
+            factors: &packed.factors(op, dy.scale(), self.geometry.channels)?,
+            bias: None,
+            activation: Activation::None,
+        };
+        gather.run(dx.memory_mut()?);
+        moved_back(&dx)
+    }
+
+    /// The gradient of a loss with respect to the values, one f32 a weight, from codes of the inputs and of the gradient with respect to the outputs: an exact integer sum times both scales,
+    /// rounded to f32 at the end.
+    ///
+    /// # Errors
+    /// Codes of other shapes.
+    pub fn weight_grad_int8(&self, x: &ByteCodes, dy: &ByteCodes) -> Result<Tensor> {
+        let op = "sparse weight_grad_int8";
+        let batch = check_shape(op, "inputs", x.shape(), |batch| self.input_shape(batch))?;
+        check_shape(op, "gradients of outputs", dy.shape(), |_| self.output_shape(batch))?;
+        let grad = ByteWeightGrad {
+            walk: &self.forward,
+            batch,
+            source: x.codes().as_slice()?,
+            target: dy.codes().as_slice()?,
+            zero_points: [x.zero_point(), dy.zero_point()],
+        };
+        let sums = grad.run(self.pattern.len(), |output| self.pattern.row(output))?;
+        let factor = f64::from(x.scale()) * f64::from(dy.scale());
+        let values = sums.into_iter().map(|sum| (sum as f64 * factor) as f32).collect();
+        Tensor::from_vec([self.pattern.len()], values)
+    }
+}
