@@ -26,7 +26,6 @@
 
 mod axis;
 mod gather;
-mod layout;
 mod pattern;
 mod plan;
 mod strips;
@@ -35,6 +34,7 @@ mod transposed;
 mod walk;
 mod weight_grad;
 
-pub use layout::{is_batch_innermost, to_batch_innermost, to_channels_last, to_row_major};
+use crate::layout;
+pub use crate::layout::{is_batch_innermost, to_batch_innermost, to_channels_last, to_row_major};
 pub use pattern::{Pattern, Pruned};
 pub use plan::{Forward, Plan};
