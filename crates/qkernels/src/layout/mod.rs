@@ -86,6 +86,14 @@ pub fn to_channels_last(x: &Tensor) -> Result<Tensor> {
     Ok(out)
 }
 
+/// The same values with neighbouring channels next to each other in memory, for kernels that read images any distance apart.
+///
+/// # Errors
+/// There is no room.
+pub(crate) fn channels_innermost(x: &Tensor) -> Result<Tensor> {
+    if x.strides()[1] == 1 { Ok(x.clone()) } else { to_channels_last(x) }
+}
+
 /// As [`to_channels_last`], for kernels that read images of any strides and are slow only with the batch innermost: others are left as they are.
 ///
 /// # Errors

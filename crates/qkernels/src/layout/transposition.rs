@@ -72,8 +72,7 @@ impl Transposition {
         let count = (RUN / columns).min(places.len());
         let rows = (JOB / (columns * count)).next_multiple_of(MOST_LANES).min(row.length);
         let pieces = [row.length.div_ceil(rows), column.length.div_ceil(columns), places.len().div_ceil(count)];
-        let is_past_caches =
-            self.is_aligned && to.len() >= LARGE && to.as_ptr().addr().is_multiple_of(4 * MOST_LANES);
+        let is_past_caches = self.is_aligned && to.len() >= LARGE && to.as_ptr().addr().is_multiple_of(4 * MOST_LANES);
         let out = SharedOut::new(to);
         let range = |i: usize, piece: usize, length: usize| i * piece..length.min((i + 1) * piece);
         par::for_each(pieces.iter().product(), |task| {
