@@ -16,7 +16,7 @@ const RULES: &[Rule] = &[
     Rule {
         crate_name: "qkernels",
         may_use: &["qtensor"],
-        unsafe_in: &["isa/", "par.rs", "pack", "gemm", "conv", "sparse", "i8"],
+        unsafe_in: &["isa/", "par.rs", "pack", "gemm", "conv", "sparse", "layout", "i8"],
     },
     Rule { crate_name: "qgraph", may_use: &["qtensor", "qkernels"], unsafe_in: &[] },
     Rule { crate_name: "qzoo", may_use: &["qtensor", "qkernels", "qgraph"], unsafe_in: &[] },

@@ -9,6 +9,7 @@ pub mod gemm;
 pub mod gram;
 pub mod i8;
 pub mod isa;
+mod layout;
 pub mod naive;
 pub mod norm;
 pub mod par;

@@ -7,6 +7,7 @@ use super::depthwise_row::{Group, Row, Walk, shares_loads};
 use super::plan::{Axis, AxisPhase, Plan, Tap};
 use crate::Activation;
 use crate::isa::{self, Isa, Kernel};
+use crate::layout::channels_innermost;
 use crate::par::{self, SharedOut};
 use qtensor::{DType, Result, Tensor};
 use std::ops::Range;
@@ -31,7 +32,7 @@ impl Depthwise<'_> {
     pub(super) fn run(&self) -> Result<Tensor> {
         let plan = &self.plan;
         let blocks = DepthwiseBlocks::of(plan);
-        let source = channels_innermost(self.source);
+        let source = channels_innermost(self.source)?;
         let filters = tap_major(self.weights)?;
         let shape = [plan.batch, plan.groups, plan.rows.output, plan.columns.output];
         let mut output = Tensor::empty_channels_last(shape, DType::F32)?;
@@ -56,11 +57,6 @@ impl Depthwise<'_> {
         });
         Ok(output)
     }
-}
-
-/// The same values with neighbouring channels next to each other in memory.
-pub(super) fn channels_innermost(x: &Tensor) -> Tensor {
-    if x.strides()[1] == 1 { x.clone() } else { x.to_channels_last() }
 }
 
 /// A rank-4 tensor from its first element on, and its strides.

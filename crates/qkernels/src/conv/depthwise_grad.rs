@@ -2,10 +2,11 @@
 
 use super::Geometry;
 use super::algorithm::DepthwiseBlocks;
-use super::depthwise::{Neighbours, channels_innermost, neighbours, view, walk};
+use super::depthwise::{Neighbours, neighbours, view, walk};
 use super::depthwise_row::{GradRow, Walk, grad_row};
 use super::plan::Plan;
 use crate::isa::{self, Isa, Kernel};
+use crate::layout::channels_innermost;
 use crate::par;
 use qtensor::{Result, Tensor};
 use std::ops::Range;
@@ -15,7 +16,7 @@ use std::ops::Range;
 /// # Errors
 /// A size overflows.
 pub(super) fn weight_grad(x: &Tensor, dy: &Tensor, g: &Geometry) -> Result<Tensor> {
-    let (x, dy) = (channels_innermost(x), channels_innermost(dy));
+    let (x, dy) = (channels_innermost(x)?, channels_innermost(dy)?);
     let plan = Plan::forward(g);
     let blocks = DepthwiseBlocks::of(&plan);
     let bands = g.out[0].div_ceil(blocks.rows) * g.batch.div_ceil(blocks.images);

@@ -4,12 +4,13 @@
 //! stay in the lanes of the source: no lane is idle and none moves until the end, when the sums of all rotations are turned to their places and added.
 
 use super::algorithm::DepthwiseBlocks;
-use super::depthwise::{channels_innermost, load, view};
+use super::depthwise::{load, view};
 use super::plan::{AxisPhase, Plan};
 use super::unroll::unrolled;
 use super::weights::Weights;
 use crate::Activation;
 use crate::isa::{self, Isa, Kernel, rotation_in_groups};
+use crate::layout::channels_innermost;
 use crate::par::{self, SharedOut};
 use qtensor::{DType, Result, Tensor};
 use std::ops::Range;
@@ -43,7 +44,7 @@ impl Grouped<'_> {
         let blocks = DepthwiseBlocks::of_channels(plan, channels);
         let lanes = isa::current().lanes();
         let filters = self.pack(lanes);
-        let source = channels_innermost(self.source);
+        let source = channels_innermost(self.source)?;
         let (source, [n, _, h, w]) = view(&source)?;
         let shape = [plan.batch, channels, plan.rows.output, plan.columns.output];
         let mut output = Tensor::empty_channels_last(shape, DType::F32)?;

@@ -4,11 +4,12 @@
 
 use super::Geometry;
 use super::algorithm::DepthwiseBlocks;
-use super::depthwise::{channels_innermost, load, view};
+use super::depthwise::{load, view};
 use super::plan::Plan;
 use super::stage::Scratch;
 use super::unroll::unrolled;
 use crate::isa::{self, Isa, Kernel, rotation_in_groups};
+use crate::layout::channels_innermost;
 use crate::par;
 use qtensor::{Result, Tensor};
 use std::ops::Range;
@@ -18,7 +19,7 @@ use std::ops::Range;
 /// # Errors
 /// A size overflows.
 pub(super) fn weight_grad(x: &Tensor, dy: &Tensor, g: &Geometry) -> Result<Tensor> {
-    let (x, dy) = (channels_innermost(x), channels_innermost(dy));
+    let (x, dy) = (channels_innermost(x)?, channels_innermost(dy)?);
     let plan = Plan::forward(g);
     let blocks = DepthwiseBlocks::of_channels(&plan, g.channels);
     let bands = g.out[0].div_ceil(blocks.rows) * g.batch.div_ceil(blocks.images);

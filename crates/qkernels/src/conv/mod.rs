@@ -33,6 +33,7 @@ mod weights;
 mod winograd;
 
 use crate::isa::Stored;
+use crate::layout::not_batch_innermost;
 use crate::norm::Moments;
 use crate::{Activation, isa, naive};
 pub(crate) use algorithm::even_piece;
@@ -197,9 +198,10 @@ fn forward_by(algorithm: Algorithm, geometry: &Geometry, call: &Forward) -> Resu
             Grouped { plan: Plan::forward(geometry), source: x, weights, bias: slice()?, activation }.run()?
         }
         Algorithm::Direct | Algorithm::ThinGrad => {
+            let x = not_batch_innermost(x)?;
             let correlation = Correlation {
                 plan: Plan::forward(geometry),
-                source: Images::new(x)?,
+                source: Images::new(&x)?,
                 weights: Weights::forward(w, geometry)?,
                 bias: slice()?,
                 activation,
@@ -240,9 +242,10 @@ fn input_grad_by(
             Grouped { plan: Plan::input_grad(geometry), source: dy, weights, bias, activation }.run()
         }
         Algorithm::Direct => {
+            let dy = not_batch_innermost(dy)?;
             let correlation = Correlation {
                 plan: Plan::input_grad(geometry),
-                source: Images::new(dy)?,
+                source: Images::new(&dy)?,
                 weights: Weights::input_grad(w, geometry)?,
                 bias,
                 activation,

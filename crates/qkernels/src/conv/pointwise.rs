@@ -3,11 +3,12 @@
 use super::Geometry;
 use crate::Activation;
 use crate::gemm::Gemm;
+use crate::layout::to_channels_last;
 use qtensor::{Result, Tensor};
 
 /// Pixels by channels, without a copy where the image is dense and channels-last.
 fn pixels(x: &Tensor) -> Result<Tensor> {
-    let x = x.to_channels_last().permute(&[0, 2, 3, 1])?;
+    let x = to_channels_last(x)?.permute(&[0, 2, 3, 1])?;
     let &[n, h, w, c] = &x.shape()[..] else { unreachable!("images have four axes") };
     x.reshape([n * h * w, c])
 }

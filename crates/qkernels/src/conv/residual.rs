@@ -6,6 +6,7 @@ use crate::Activation;
 use crate::cast::{from_bf16, to_bf16};
 use crate::elementwise::{add_assign, add_relu, unary_assign};
 use crate::isa::Stored;
+use crate::layout::to_channels_last;
 use qtensor::{DType, Error, Result, Tensor, bf16};
 
 /// `activation(conv(x, w) + bias + residual)`, channels-last; `bias` is `[O]`, `residual` has the shape of the result.
@@ -55,7 +56,7 @@ fn by_winograd<T: Stored>(
     bias: Option<&Tensor>,
     activation: Activation,
 ) -> Result<Tensor> {
-    let residual = residual.to_channels_last();
+    let residual = to_channels_last(residual)?;
     let ending = Ending { residual: Some(residual.memory::<T>()?), activation };
     let bias = bias.map(Tensor::as_slice).transpose()?;
     Ok(winograd::forward_one(geometry, x, (w, bias), ending, false)?.0)

@@ -5,11 +5,12 @@
 
 use super::Geometry;
 use super::algorithm::even_piece;
-use super::depthwise::{channels_innermost, view};
+use super::depthwise::view;
 use super::plan::{AxisPhase, Plan};
 use super::stage::Scratch;
 use super::tile::{Finish, Place, Run, Strip, strip};
 use crate::isa::{self, Isa, Kernel};
+use crate::layout::channels_innermost;
 use crate::par::{self, SharedOut};
 use qtensor::{DType, Result, Tensor};
 use std::ops::Range;
@@ -24,7 +25,7 @@ const TASK: usize = 4 << 20;
 /// # Errors
 /// A size overflows.
 pub(super) fn input_grad(dy: &Tensor, w: &Tensor, g: &Geometry) -> Result<Tensor> {
-    let dy = channels_innermost(dy);
+    let dy = channels_innermost(dy)?;
     let plan = Plan::input_grad(g);
     let vector = isa::current().lanes();
     let width = (g.channels * g.kernel[1]).next_multiple_of(vector);

@@ -6,6 +6,7 @@ use super::outer::{Outer, Segment, Side, outer};
 use super::plan::Plan;
 use super::stage::{Band, Images, Scratch, Steps, stage};
 use crate::isa::{self, Isa, Kernel};
+use crate::layout::{channels_innermost, not_batch_innermost};
 use crate::par::{self, SharedOut};
 use qtensor::{DType, Result, Tensor};
 use std::ops::Range;
@@ -15,13 +16,13 @@ use std::ops::Range;
 /// # Errors
 /// A size overflows.
 pub(super) fn weight_grad(x: &Tensor, dy: &Tensor, g: &Geometry) -> Result<Tensor> {
-    let dy = if dy.strides()[1] == 1 { dy.clone() } else { dy.to_channels_last() };
+    let (x, dy) = (not_batch_innermost(x)?, channels_innermost(dy)?);
     let plan = Plan::forward(g);
     let blocks = GradBlocks::of(&plan, isa::current());
     let grid = Grid::new(&plan, blocks, g);
     let mut partial = Tensor::empty([grid.count() * blocks.sums, grid.size()], DType::F32)?;
     let out = SharedOut::new(partial.memory_mut::<f32>()?);
-    let (x, dy) = (Images::new(x)?, Images::new(&dy)?);
+    let (x, dy) = (Images::new(&x)?, Images::new(&dy)?);
     par::for_each(grid.count() * blocks.sums, |task| {
         let block = grid.block(task / blocks.sums);
         isa::dispatch(Task { plan: &plan, grid: &grid, x, dy, block, part: task % blocks.sums, task, out });

@@ -4,6 +4,7 @@ use super::BinaryOp;
 use super::operands::{aligned, dense, repeated_run, same_order};
 use super::sweep::{Into, Map, Over, Sweep, Tiled, TiledFirst, sweep};
 use crate::isa::Isa;
+use crate::layout;
 use qtensor::{DType, Result, Tensor, bf16};
 
 macro_rules! table {
@@ -219,7 +220,7 @@ pub(super) fn partials(op: BinaryOp, [a, b, dy]: [&Tensor; 3], needs: [bool; 2])
     let dy = dense(dy);
     let copy = |x: &Tensor| -> Result<Tensor> {
         let mut copy = dy.empty_like();
-        copy.copy_from(&x.expand(dy.shape())?)?;
+        layout::copy(&x.expand(dy.shape())?, &mut copy)?;
         Ok(copy)
     };
     let (mut da, mut db) = (copy(a)?, copy(b)?);

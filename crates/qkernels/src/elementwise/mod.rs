@@ -6,6 +6,7 @@ mod binary;
 pub(crate) mod math;
 pub(crate) mod operands;
 mod prelu;
+pub(crate) mod runs;
 pub(crate) mod sweep;
 mod unary;
 

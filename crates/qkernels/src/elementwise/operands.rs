@@ -1,5 +1,6 @@
 //! Bringing operands into one memory order.
 
+use crate::layout;
 use qtensor::{DType, Error, Result, Tensor};
 
 /// Refuses types other than f32 and f64, and pairs that differ.
@@ -50,7 +51,7 @@ pub(crate) fn aligned(x: &Tensor, like: &Tensor) -> Result<Tensor> {
         return Ok(x.clone());
     }
     let mut out = like.empty_like();
-    out.copy_from(x)?;
+    layout::copy(x, &mut out)?;
     Ok(out)
 }
 

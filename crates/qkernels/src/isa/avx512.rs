@@ -96,7 +96,17 @@ macro_rules! avx512 {
             #[inline(always)]
             unsafe fn transpose_at(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
                 // SAFETY: the caller's promise; the token.
-                unsafe { transpose::transpose_16(from, from_step, to, to_step) }
+                unsafe { transpose::transpose_16::<false>(from, from_step, to, to_step) }
+            }
+            #[inline(always)]
+            unsafe fn transpose_past_caches_at(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+                // SAFETY: the caller's promise; the token.
+                unsafe { transpose::transpose_16::<true>(from, from_step, to, to_step) }
+            }
+            #[inline(always)]
+            fn finish_past_caches(self) {
+                // SAFETY: every CPU with the token's instructions has this one.
+                unsafe { _mm_sfence() }
             }
             #[inline(always)]
             fn permute(self, a: __m512, from: &'static [u32; MOST_LANES]) -> __m512 {

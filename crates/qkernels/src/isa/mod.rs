@@ -218,6 +218,19 @@ pub unsafe trait Isa: Integers + Outline + Copy + Send + Sync + 'static {
             }
         }
     }
+    /// As [`transpose_at`](Isa::transpose_at), past the caches where the CPU can: for what is too large to stay in them. [`finish_past_caches`](Isa::finish_past_caches) must
+    /// follow on the same thread before another one reads the result.
+    ///
+    /// # Safety
+    /// As [`transpose_at`](Isa::transpose_at); every row of `to` must be aligned to a vector.
+    #[inline(always)]
+    unsafe fn transpose_past_caches_at(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.transpose_at(from, from_step, to, to_step) }
+    }
+    /// Orders writes past the caches before all later ones.
+    #[inline(always)]
+    fn finish_past_caches(self) {}
     /// As [`transpose_at`](Isa::transpose_at); panics where a row leaves its slice.
     #[inline(always)]
     fn transpose(self, from: &[f32], from_step: usize, to: &mut [f32], to_step: usize) {

@@ -2,13 +2,14 @@
 
 use std::arch::x86_64::*;
 
-/// Transposes 16 by 16 numbers.
+/// Transposes 16 by 16 numbers, past the caches where `PAST` is set.
 ///
 /// # Safety
-/// The CPU has AVX-512F. `from` has 16 rows of 16 readable f32, `from_step` apart; `to` 16 rows of 16 writable f32, `to_step` apart, that do not overlap `from`.
+/// The CPU has AVX-512F. `from` has 16 rows of 16 readable f32, `from_step` apart; `to` 16 rows of 16 writable f32, `to_step` apart, that do not overlap `from`, and that start at
+/// multiples of 64 bytes where `PAST` is set.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn transpose_16(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+pub(super) unsafe fn transpose_16<const PAST: bool>(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
     let mut rows = [_mm512_setzero_ps(); 16];
     for (i, row) in rows.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
@@ -42,7 +43,10 @@ pub(super) unsafe fn transpose_16(from: *const f32, from_step: usize, to: *mut f
         ];
         for (lane, column) in columns.into_iter().enumerate() {
             // SAFETY: the caller's promise.
-            unsafe { _mm512_storeu_ps(to.add((4 * lane + c) * to_step), column) };
+            unsafe {
+                let to = to.add((4 * lane + c) * to_step);
+                if PAST { _mm512_stream_ps(to, column) } else { _mm512_storeu_ps(to, column) }
+            }
         }
     }
 }

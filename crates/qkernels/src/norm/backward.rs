@@ -1,13 +1,16 @@
-//! Gradients of batch normalisation of f32 and bf16 tensors that are `[rows, channels]` in memory.
+//! Gradients of batch normalisation of f32 and bf16 tensors that are `[rows, channels]` or `[channels, values]` in memory.
 //!
 //! Two passes: the sums over each channel, then the gradient of the input from them. The gradient of the output is `g`, `dy` through the
 //! activation. Where `g` has to be made, for a residual or from two summands, the first pass writes it over `dy` piece by piece and takes
 //! the sums while the piece is in the cache; else both passes derive it from `dy` again, which costs arithmetic and no memory.
 
-use crate::elementwise::sweep::{Sweep, sweep, sweep_here};
+use super::order::{Order, join_runs};
+use crate::elementwise::runs::{self, COPIES, copies};
+use crate::elementwise::sweep::{Sweep, sweep_here};
 use crate::isa::{Isa, Stored};
-use crate::reduce::columns::{self, Columns, columns, fold, piece_totals};
+use crate::reduce::columns::{self, Columns, fold, piece_totals};
 use crate::{Activation, par};
+use std::ops::Range;
 
 /// From what the sign of the activation's input is known.
 #[derive(Clone, Copy)]
@@ -51,54 +54,94 @@ fn through<I: Isa>(isa: I, activation: Activation, v: I::F32, dy: I::F32) -> I::
     }
 }
 
-/// The first pass: sums of g = `dy` through the gate.
-pub(super) fn sums<T: Stored>(x: &[T], dy: &[T], gate: Gate<T>, mean: &[f32]) -> Sums {
-    let channels = mean.len();
-    let [g, deviation] = match gate {
-        Gate::Open => columns(Total(Activation::None), [x, dy], [mean], channels),
-        Gate::Input(activation, [scale, shift]) => columns(Total(activation), [x, dy], [mean, scale, shift], channels),
-        Gate::Output(activation, y) => columns(Total(activation), [x, dy, y], [mean], channels),
-    };
-    Sums { g, deviation }
+impl Order {
+    /// The first pass: sums of g = `dy` through the gate.
+    pub(super) fn sums<T: Stored>(self, x: &[T], dy: &[T], gate: Gate<T>, mean: &[f32]) -> Sums {
+        let [g, deviation] = match gate {
+            Gate::Open => self.totals(Total(Activation::None), [x, dy], [mean]),
+            Gate::Input(activation, [scale, shift]) => self.totals(Total(activation), [x, dy], [mean, scale, shift]),
+            Gate::Output(activation, y) => self.totals(Total(activation), [x, dy, y], [mean]),
+        };
+        Sums { g, deviation }
+    }
+
+    /// As [`sums`](Self::sums), of g = (`dy` + `also`) through the gate, which is written over `dy`.
+    pub(super) fn sums_of_written<T: Stored>(
+        self,
+        x: &[T],
+        dy: &mut [T],
+        also: Option<&[T]>,
+        gate: Gate<T>,
+        mean: &[f32],
+    ) -> Sums {
+        let channels = mean.len();
+        let none: &[f32] = &[];
+        let [scale, shift] = if let Gate::Input(_, affine) = gate { affine } else { [none; 2] };
+        if channels == 0 {
+            return Sums { g: Vec::new(), deviation: Vec::new() };
+        }
+        let rule = Total(Activation::None);
+        let [g, deviation] = if self == Order::Columns {
+            let (wide, piece) = columns::shape(channels);
+            let [around, scale, shift] = [mean, scale, shift].map(|p| p.repeat(wide / channels));
+            let pieces = par::map_chunks(dy, piece, |i, g| {
+                let range = i * piece..i * piece + g.len();
+                let part = Part { x: &x[range.clone()], also: also.map(|also| &also[range.clone()]) };
+                part.write(gate.within(range), [&scale, &shift], g);
+                piece_totals(rule, [part.x, &*g], [&around], wide)
+            });
+            let mut totals = [vec![0.0; channels], vec![0.0; channels]];
+            pieces.iter().for_each(|piece| fold::<_, 2, 1, 2>(rule, piece, &mut totals));
+            totals
+        } else {
+            let run = dy.len() / channels;
+            let pieces = par::map_chunks(dy, runs::PIECE, |i, g| {
+                let whole = i * runs::PIECE..i * runs::PIECE + g.len();
+                let of_part = |(channel, range): (usize, Range<usize>)| {
+                    let g = &mut g[range.start - whole.start..range.end - whole.start];
+                    let part = Part { x: &x[range.clone()], also: also.map(|also| &also[range.clone()]) };
+                    let [around] = copies([mean], channel);
+                    let affine = [scale, shift].map(|p| [p.get(channel).copied().unwrap_or(0.0); COPIES]);
+                    part.write(gate.within(range), affine.each_ref().map(|p| &p[..]), g);
+                    (channel, piece_totals(rule, [part.x, &*g], [&around], COPIES))
+                };
+                runs::parts(whole.clone(), run).map(of_part).collect()
+            });
+            join_runs::<_, 2, 1, 2>(rule, channels, pieces)
+        };
+        Sums { g, deviation }
+    }
 }
 
-/// As [`sums`], of g = (`dy` + `also`) through the gate, which is written over `dy`.
-pub(super) fn sums_of_written<T: Stored>(
-    x: &[T],
-    dy: &mut [T],
-    also: Option<&[T]>,
-    gate: Gate<T>,
-    mean: &[f32],
-) -> Sums {
-    let channels = mean.len();
-    let mut totals = [vec![0.0; channels], vec![0.0; channels]];
-    if channels > 0 {
-        let (wide, piece) = columns::shape(channels);
-        let around = mean.repeat(wide / channels);
-        let affine = match gate {
-            Gate::Input(_, parameters) => parameters.map(|p| p.repeat(wide / channels)),
-            _ => Default::default(),
-        };
-        let pieces = par::map_chunks(dy, piece, |i, g| {
-            let range = i * piece..i * piece + g.len();
-            let (x, also) = (&x[range.clone()], also.map(|a| &a[range.clone()]));
-            let affine = [&affine[0][..], &affine[1][..]];
-            match (gate, also) {
-                (Gate::Open, None) => {}
-                (Gate::Open, Some(also)) => sweep_here(Write(Activation::None), [also], [], [g]),
-                (Gate::Input(activation, _), None) => sweep_here(Write(activation), [x], affine, [g]),
-                (Gate::Input(activation, _), Some(also)) => sweep_here(Write(activation), [x, also], affine, [g]),
-                (Gate::Output(activation, y), None) => sweep_here(WriteByOutput(activation), [&y[range]], [], [g]),
-                (Gate::Output(activation, y), Some(also)) => {
-                    sweep_here(WriteByOutput(activation), [&y[range], also], [], [g]);
-                }
-            }
-            piece_totals(Total(Activation::None), [x, &*g], [&around], wide)
-        });
-        pieces.iter().for_each(|piece| fold::<_, 2, 1, 2>(Total(Activation::None), piece, &mut totals));
+impl<'a, T> Gate<'a, T> {
+    /// Of the values in a range of memory.
+    fn within(self, range: Range<usize>) -> Gate<'a, T> {
+        match self {
+            Gate::Output(activation, y) => Gate::Output(activation, &y[range]),
+            other => other,
+        }
     }
-    let [g, deviation] = totals;
-    Sums { g, deviation }
+}
+
+/// Some values that lie side by side.
+struct Part<'a, T> {
+    x: &'a [T],
+    also: Option<&'a [T]>,
+}
+
+impl<T: Stored> Part<'_, T> {
+    /// Writes (`g` + `also`) through the gate over `g`; `affine` are the scales and shifts along the values, over and over.
+    fn write(&self, gate: Gate<T>, affine: [&[f32]; 2], g: &mut [T]) {
+        let x = self.x;
+        match (gate, self.also) {
+            (Gate::Open, None) => {}
+            (Gate::Open, Some(also)) => sweep_here(Write(Activation::None), [also], [], [g]),
+            (Gate::Input(activation, _), None) => sweep_here(Write(activation), [x], affine, [g]),
+            (Gate::Input(activation, _), Some(also)) => sweep_here(Write(activation), [x, also], affine, [g]),
+            (Gate::Output(activation, y), None) => sweep_here(WriteByOutput(activation), [y], [], [g]),
+            (Gate::Output(activation, y), Some(also)) => sweep_here(WriteByOutput(activation), [y, also], [], [g]),
+        }
+    }
 }
 
 /// Σg and Σg·(x - mean)
@@ -211,27 +254,42 @@ impl Line {
     }
 }
 
-/// The second pass. `g` is `dy` where the gate is not open.
-pub(super) fn input_gradient<T: Stored>(x: &[T], g: &[T], gate: Gate<T>, line: &Line, mean: &[f32], dx: &mut [T]) {
-    let Line { a, b, d, .. } = line;
-    match gate {
-        Gate::Open => sweep(Slope(Activation::None), [x, g], [a, b, mean, d], [dx]),
-        Gate::Input(activation, [scale, shift]) => {
-            sweep(Slope(activation), [x, g], [a, b, mean, d, scale, shift], [dx]);
+impl Order {
+    /// The second pass. `g` is `dy` where the gate is not open.
+    pub(super) fn input_gradient<T: Stored>(
+        self,
+        x: &[T],
+        g: &[T],
+        gate: Gate<T>,
+        (line, mean): (&Line, &[f32]),
+        dx: &mut [T],
+    ) {
+        let Line { a, b, d, .. } = line;
+        match gate {
+            Gate::Open => self.sweep(Slope(Activation::None), [x, g], [a, b, mean, d], dx),
+            Gate::Input(activation, [scale, shift]) => {
+                self.sweep(Slope(activation), [x, g], [a, b, mean, d, scale, shift], dx);
+            }
+            Gate::Output(activation, y) => self.sweep(Slope(activation), [x, g, y], [a, b, mean, d], dx),
         }
-        Gate::Output(activation, y) => sweep(Slope(activation), [x, g, y], [a, b, mean, d], [dx]),
     }
-}
 
-/// As [`input_gradient`], written over `g`.
-pub(super) fn input_gradient_over<T: Stored>(x: &[T], g: &mut [T], gate: Gate<T>, line: &Line, mean: &[f32]) {
-    let Line { a, b, d, .. } = line;
-    match gate {
-        Gate::Open => sweep(SlopeOver(Activation::None), [x], [a, b, mean, d], [g]),
-        Gate::Input(activation, [scale, shift]) => {
-            sweep(SlopeOver(activation), [x], [a, b, mean, d, scale, shift], [g]);
+    /// As [`input_gradient`](Self::input_gradient), written over `g`.
+    pub(super) fn input_gradient_over<T: Stored>(
+        self,
+        x: &[T],
+        g: &mut [T],
+        gate: Gate<T>,
+        (line, mean): (&Line, &[f32]),
+    ) {
+        let Line { a, b, d, .. } = line;
+        match gate {
+            Gate::Open => self.sweep(SlopeOver(Activation::None), [x], [a, b, mean, d], g),
+            Gate::Input(activation, [scale, shift]) => {
+                self.sweep(SlopeOver(activation), [x], [a, b, mean, d, scale, shift], g);
+            }
+            Gate::Output(activation, y) => self.sweep(SlopeOver(activation), [x, y], [a, b, mean, d], g),
         }
-        Gate::Output(activation, y) => sweep(SlopeOver(activation), [x, y], [a, b, mean, d], [g]),
     }
 }
 

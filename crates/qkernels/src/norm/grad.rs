@@ -1,6 +1,7 @@
 //! The front of the gradients.
 
-use super::backward::{Channels, Gate, Line, input_gradient, input_gradient_over, sums, sums_of_written};
+use super::backward::{Channels, Gate, Line};
+use super::order::Order;
 use super::{affine, extent, ordered_as, single};
 use crate::Activation;
 use crate::elementwise::operands::{aligned, same_order, same_stored};
@@ -72,10 +73,10 @@ pub fn batch_norm_grad(arguments: BatchNormGrad) -> Result<BatchNormGradients> {
 
 fn vector<T: Stored>(arguments: BatchNormGrad) -> Result<BatchNormGradients> {
     let BatchNormGrad { x, dy, also, gamma, beta, mean, inv_std, activation, y, residual } = arguments;
-    let rows = x.to_channels_last();
-    let mut g = if same_order(&dy, &rows) { dy } else { aligned(&dy, &rows)? };
-    let also = also.map(|also| aligned(&also, &rows)).transpose()?;
-    let y = y.filter(|_| activation != Activation::None).map(|y| aligned(y, &rows)).transpose()?;
+    let (order, ordered) = Order::of(x)?;
+    let mut g = if same_order(&dy, &ordered) { dy } else { aligned(&dy, &ordered)? };
+    let also = also.map(|also| aligned(&also, &ordered)).transpose()?;
+    let y = y.filter(|_| activation != Activation::None).map(|y| aligned(y, &ordered)).transpose()?;
     let [scale, shift] = affine(OP, [gamma, beta, mean, inv_std])?;
     let affine = [single(&scale), single(&shift)];
     let mut gate: Gate<T> = match &y {
@@ -85,23 +86,23 @@ fn vector<T: Stored>(arguments: BatchNormGrad) -> Result<BatchNormGradients> {
     };
     let [gamma, mean, inv_std] = [gamma, mean, inv_std].map(Tensor::contiguous);
     let channels = Channels { gamma: gamma.memory()?, mean: mean.memory()?, inv_std: inv_std.memory()? };
-    let x_rows = rows.memory::<T>()?;
+    let values = ordered.memory::<T>()?;
     let sums = if also.is_some() || (residual && activation != Activation::None) {
         let also = also.as_ref().map(Tensor::memory).transpose()?;
-        let sums = sums_of_written(x_rows, g.memory_mut()?, also, gate, channels.mean);
+        let sums = order.sums_of_written(values, g.memory_mut()?, also, gate, channels.mean);
         gate = Gate::Open;
         sums
     } else {
-        sums(x_rows, g.memory()?, gate, channels.mean)
+        order.sums(values, g.memory()?, gate, channels.mean)
     };
     drop(also);
-    let line = Line::new(&sums, x_rows.len() / gamma.numel().max(1), channels);
+    let line = Line::new(&sums, values.len() / gamma.numel().max(1), channels);
     let (dx, dresidual) = if residual || !g.is_unique() {
-        let mut dx = rows.empty_like();
-        input_gradient(x_rows, g.memory()?, gate, &line, channels.mean, dx.memory_mut()?);
+        let mut dx = ordered.empty_like();
+        order.input_gradient(values, g.memory()?, gate, (&line, channels.mean), dx.memory_mut()?);
         (dx, residual.then_some(g))
     } else {
-        input_gradient_over(x_rows, g.memory_mut()?, gate, &line, channels.mean);
+        order.input_gradient_over(values, g.memory_mut()?, gate, (&line, channels.mean));
         (g, None)
     };
     Ok(BatchNormGradients {

@@ -1,11 +1,12 @@
 //! Batch normalisation (Ioffe and Szegedy, 2015, arXiv:1502.03167) of `[N, C]` and `[N, C, H, W]`.
 //!
 //! Every front may add a residual and apply an activation in the same pass: `y = activation((x - mean) · inv_std · gamma + beta + residual)`.
-//! Channels-last f32 and bf16 are fast; parameters and statistics of bf16 are f32.
+//! Channels-last f32 and bf16 are fast, and so are those with the batch innermost, as sparse layers leave them; parameters and statistics of bf16 are f32.
 
 mod backward;
 mod grad;
 pub(crate) mod moments;
+mod order;
 mod vector;
 
 pub use grad::{BatchNormGrad, BatchNormGradients, batch_norm_grad};
@@ -15,6 +16,7 @@ use crate::Activation;
 use crate::elementwise::operands::{aligned, same_stored};
 use crate::isa::Stored;
 use crate::naive::{self, norm::Extent};
+use order::Order;
 use qtensor::{DType, Error, Result, Tensor, bf16};
 
 /// Arguments of [`batch_norm_train`].
@@ -106,9 +108,10 @@ pub fn batch_norm_train(arguments: BatchNormTrain) -> Result<BatchNormOutput> {
 /// `x` is neither `[N, C]` nor `[N, C, H, W]`, or a type other than f32, bf16 and f64.
 pub(crate) fn statistics(op: &'static str, x: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
     let extent = extent(op, x, &[])?;
+    let (order, ordered) = Order::of(x)?;
     let moments = match x.dtype() {
-        DType::F32 => vector::statistics::<f32>(x.to_channels_last().memory()?, extent.channels),
-        DType::BF16 => vector::statistics::<bf16>(x.to_channels_last().memory()?, extent.channels),
+        DType::F32 => vector::statistics::<f32>(ordered.memory()?, extent.channels, order),
+        DType::BF16 => vector::statistics::<bf16>(ordered.memory()?, extent.channels, order),
         _ => return Ok(naive::norm::statistics(&naive::values(op, x)?, extent)),
     };
     Ok(moments.into_parts())
@@ -170,12 +173,12 @@ fn apply_to<T: Stored>(
     affine: [&[f64]; 2],
     (residual, activation): (Option<&Tensor>, Activation),
 ) -> Result<Tensor> {
-    let rows = x.to_channels_last();
-    let residual = residual.map(|r| aligned(r, &rows)).transpose()?;
+    let (order, ordered) = Order::of(x)?;
+    let residual = residual.map(|r| aligned(r, &ordered)).transpose()?;
     let residual = residual.as_ref().map(|r| r.memory()).transpose()?;
     let [scale, shift] = affine.map(single);
-    let mut y = rows.empty_like();
-    vector::apply::<T>(rows.memory()?, residual, [&scale, &shift], activation, y.memory_mut()?);
+    let mut y = ordered.empty_like();
+    order.apply::<T>(ordered.memory()?, (residual, activation), [&scale, &shift], y.memory_mut()?);
     ordered_as(x, y)
 }
 
@@ -191,7 +194,7 @@ fn single(values: &[f64]) -> Vec<f32> {
     values.iter().map(|v| *v as f32).collect()
 }
 
-/// A channels-last result in the memory order of the input, where that is dense.
+/// A result in the memory order of the input, where that is dense.
 fn ordered_as(x: &Tensor, y: Tensor) -> Result<Tensor> {
     if x.layout().is_dense() { aligned(&y, x) } else { Ok(y) }
 }

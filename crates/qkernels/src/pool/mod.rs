@@ -1,9 +1,11 @@
-//! Pooling of images `[N, C, H, W]`. Results are channels-last in memory; channels-last f32 is fast.
+//! Pooling of images `[N, C, H, W]`. Results are channels-last in memory, or have the batch innermost where the input has; f32 in both orders is fast.
 
+mod order;
 mod vector;
 
 use crate::isa::Stored;
 use crate::naive;
+use order::{Order, ordered_as};
 use qtensor::{DType, Error, Result, Tensor, bf16};
 use std::ops::Range;
 
@@ -141,14 +143,16 @@ pub fn max_pool2d(x: &Tensor, params: &PoolParams) -> Result<(Tensor, Tensor)> {
     }
     let (y, places) = naive::pool::max_pool(&naive::values("max_pool2d", x)?, &windows);
     let y = naive::tensor(shape, y, x.dtype())?;
-    Ok((y.to_channels_last(), Tensor::from_vec(shape, places)?.to_channels_last()))
+    Ok((ordered_as(x, &y)?, ordered_as(x, &Tensor::from_vec(shape, places)?)?))
 }
 
 fn max_pool2d_of<T: Stored>(x: &Tensor, windows: &Windows) -> Result<(Tensor, Tensor)> {
+    let (order, x) = Order::of(x)?;
+    let windows = order.windows(windows);
     let mut y = Tensor::empty_channels_last(windows.output_shape(), T::DTYPE)?;
     let mut places = Tensor::empty_channels_last(windows.output_shape(), DType::I32)?;
-    vector::max_pool::<T>(x.to_channels_last().memory()?, windows, y.memory_mut()?, places.memory_mut()?);
-    Ok((y, places))
+    vector::max_pool::<T>(x.memory()?, &windows, y.memory_mut()?, places.memory_mut()?);
+    Ok((order.back(&y)?, order.back(&places)?))
 }
 
 /// Gradient of [`max_pool2d`] with respect to its input of shape `x_shape`, from the places that it returned.
@@ -157,7 +161,7 @@ fn max_pool2d_of<T: Stored>(x: &Tensor, windows: &Windows) -> Result<(Tensor, Te
 /// Shapes that do not fit, places outside the plane, or a type other than f32, bf16 and f64.
 pub fn max_pool2d_grad(dy: &Tensor, places: &Tensor, x_shape: &[usize]) -> Result<Tensor> {
     const OP: &str = "max_pool2d_grad";
-    let [images, channels, height, width] = image_shape(OP, x_shape)?;
+    let shape @ [images, channels, height, width] = image_shape(OP, x_shape)?;
     if dy.rank() != 4 || dy.shape()[..2] != [images, channels] || dy.shape() != places.shape() {
         return Err(Error::shape(
             OP,
@@ -165,26 +169,26 @@ pub fn max_pool2d_grad(dy: &Tensor, places: &Tensor, x_shape: &[usize]) -> Resul
         ));
     }
     let size = height * width;
-    let places = places.to_channels_last();
+    let (order, places) = Order::of(places)?;
     if let Some(bad) = places.memory::<i32>()?.iter().find(|p| usize::try_from(**p).map_or(true, |p| p >= size)) {
         return Err(Error::argument(OP, format!("place {bad} is outside a plane of {size}")));
     }
     match dy.dtype() {
-        DType::F32 => return max_pool2d_grad_of::<f32>(dy, &places, x_shape),
-        DType::BF16 => return max_pool2d_grad_of::<bf16>(dy, &places, x_shape),
+        DType::F32 => return max_pool2d_grad_of::<f32>(dy, (order, &places), shape),
+        DType::BF16 => return max_pool2d_grad_of::<bf16>(dy, (order, &places), shape),
         _ => {}
     }
-    let (gradients, places) = (naive::values(OP, dy)?, places.to_vec::<i32>()?);
+    let (gradients, places) = (naive::values(OP, dy)?, order.back(&places)?.to_vec::<i32>()?);
     let dx = naive::pool::max_pool_grad(&gradients, &places, images * channels, size);
     Ok(naive::tensor(x_shape, dx, dy.dtype())?.to_channels_last())
 }
 
-fn max_pool2d_grad_of<T: Stored>(dy: &Tensor, places: &Tensor, x_shape: &[usize]) -> Result<Tensor> {
-    let dy = dy.to_channels_last();
+fn max_pool2d_grad_of<T: Stored>(dy: &Tensor, (order, places): (Order, &Tensor), shape: [usize; 4]) -> Result<Tensor> {
+    let (dy, x_shape) = (order.bring(dy)?, order.shape(shape));
     let mut dx = Tensor::empty_channels_last(x_shape, T::DTYPE)?;
-    let [inputs, outputs] = [x_shape, dy.shape()].map(|shape| shape[2] * shape[3]);
+    let [inputs, outputs] = [&x_shape, &dy.shape()[..]].map(|shape| shape[2] * shape[3]);
     vector::max_pool_grad::<T>(dy.memory()?, places.memory()?, x_shape[1], [inputs, outputs], dx.memory_mut()?);
-    Ok(dx)
+    order.back(&dx)
 }
 
 /// The mean of each window.
@@ -194,9 +198,11 @@ fn max_pool2d_grad_of<T: Stored>(dy: &Tensor, places: &Tensor, x_shape: &[usize]
 pub fn avg_pool2d(x: &Tensor, params: &PoolParams) -> Result<Tensor> {
     let windows = Windows::new("avg_pool2d", x.shape(), params)?;
     if x.dtype() == DType::F32 {
+        let (order, x) = Order::of(x)?;
+        let windows = order.windows(&windows);
         let mut y = Tensor::empty_channels_last(windows.output_shape(), DType::F32)?;
-        vector::avg_pool(x.to_channels_last().memory()?, &windows, y.memory_mut()?);
-        return Ok(y);
+        vector::avg_pool(x.memory()?, &windows, y.memory_mut()?);
+        return order.back(&y);
     }
     let y = naive::pool::avg_pool(&naive::values("avg_pool2d", x)?, &windows);
     Ok(naive::tensor(windows.output_shape(), y, x.dtype())?.to_channels_last())
@@ -210,9 +216,12 @@ pub fn avg_pool2d_grad(dy: &Tensor, x_shape: &[usize], params: &PoolParams) -> R
     let windows = Windows::new("avg_pool2d_grad", x_shape, params)?;
     check_output("avg_pool2d_grad", dy, &windows)?;
     if dy.dtype() == DType::F32 {
+        let (order, dy) = Order::of(dy)?;
+        let windows = order.windows(&windows);
+        let x_shape = order.shape(image_shape("avg_pool2d_grad", x_shape)?);
         let mut dx = Tensor::empty_channels_last(x_shape, DType::F32)?;
-        vector::avg_pool_grad(dy.to_channels_last().memory()?, &windows, dx.memory_mut()?);
-        return Ok(dx);
+        vector::avg_pool_grad(dy.memory()?, &windows, dx.memory_mut()?);
+        return order.back(&dx);
     }
     let dx = naive::pool::avg_pool_grad(&naive::values("avg_pool2d_grad", dy)?, &windows);
     Ok(naive::tensor(x_shape, dx, dy.dtype())?.to_channels_last())
@@ -227,10 +236,12 @@ pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
         return Err(Error::shape("global_avg_pool2d", format!("images must be [N, C, H, W], found {}", x.shape())));
     }
     if x.dtype() == DType::F32 {
+        let (order, x) = Order::of(x)?;
         let [images, channels, height, width] = image_shape("global_avg_pool2d", x.shape())?;
-        let mut y = Tensor::empty([images, channels], DType::F32)?;
-        vector::mean_of_places(x.to_channels_last().memory()?, channels, height * width, y.memory_mut()?);
-        return Ok(y);
+        let mut y = Tensor::empty([images, channels, 1, 1], DType::F32)?;
+        vector::mean_of_places(x.memory()?, channels, height * width, y.memory_mut()?);
+        let y = order.back(&y)?;
+        return y.reshape([y.shape()[0], y.shape()[1]]);
     }
     crate::reduce::mean(x, &[2, 3], false)
 }
@@ -241,15 +252,17 @@ pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
 /// `dy` is not `[N, C]` of `x_shape`, or a type other than f32 and f64.
 pub fn global_avg_pool2d_grad(dy: &Tensor, x_shape: &[usize]) -> Result<Tensor> {
     const OP: &str = "global_avg_pool2d_grad";
-    let [images, channels, height, width] = image_shape(OP, x_shape)?;
+    let shape @ [images, channels, height, width] = image_shape(OP, x_shape)?;
     if dy.shape().dims() != [images, channels] {
         return Err(Error::shape(OP, format!("a gradient of shape {} for images {x_shape:?}", dy.shape())));
     }
     let share = 1.0 / (height * width) as f64;
     if dy.dtype() == DType::F32 {
+        let (order, dy) = Order::of(&dy.reshape([images, channels, 1, 1])?)?;
+        let x_shape = order.shape(shape);
         let mut dx = Tensor::empty_channels_last(x_shape, DType::F32)?;
-        vector::spread(dy.contiguous().memory()?, channels, height * width, share as f32, dx.memory_mut()?);
-        return Ok(dx);
+        vector::spread(dy.memory()?, x_shape[1], height * width, share as f32, dx.memory_mut()?);
+        return order.back(&dx);
     }
     let share = crate::elementwise::scale(dy, share)?;
     Ok(share.reshape([images, channels, 1, 1])?.expand(x_shape)?.to_channels_last())

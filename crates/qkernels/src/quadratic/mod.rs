@@ -14,6 +14,7 @@ pub use normalised::{
 pub use plain::{combine, combine_grad};
 pub use rule::Rule;
 
+use crate::layout::to_channels_last;
 use qtensor::{DType, Error, Result, Shape, Tensor};
 
 /// The shape of the result for joined projections of a rule.
@@ -36,8 +37,8 @@ fn part_shape(op: &'static str, z: &Tensor, rule: Rule) -> Result<Shape> {
 }
 
 /// `x` with its first axis outermost in memory and, for images, channels innermost: the parts of joined projections are then slices of memory.
-fn rows(x: &Tensor) -> Tensor {
-    x.to_channels_last()
+fn rows(x: &Tensor) -> Result<Tensor> {
+    to_channels_last(x)
 }
 
 /// The values of all parts of one place, in f64.

@@ -94,7 +94,7 @@ pub fn normalise(rule: Rule, z: &Tensor, [mean, inv_std]: [&Tensor; 2]) -> Resul
         let values = z.slice(0, part * images..(part + 1) * images)?;
         norm::batch_norm_again(&values, [&one, &zero], [&statistics[0], &statistics[1]], Activation::None)
     });
-    Ok(rows(&Tensor::concatenate(&parts.collect::<Result<Vec<_>>>()?, 0)?))
+    rows(&Tensor::concatenate(&parts.collect::<Result<Vec<_>>>()?, 0)?)
 }
 
 /// Numbers by part and channel, in f64.
@@ -201,7 +201,7 @@ fn combined(
     let by = ByChannel::new(OP, z, rule, [gamma, beta, mean, inv_std])?;
     let [scale, shift] = by.affine();
     if z.dtype() == DType::F32 {
-        let z = rows(z);
+        let z = rows(z)?;
         let mut y = z.slice(0, 0..shape[0])?.empty_like();
         let (values, length) = (z.memory::<f32>()?, y.numel());
         let (scale, shift) = (by.single(&scale), by.single(&shift));
@@ -242,7 +242,7 @@ pub fn combine_normalised_grad(arguments: NormalisedGrad) -> Result<NormalisedGr
 }
 
 fn vector(rule: Rule, z: Tensor, dy: &Tensor, by: &ByChannel) -> Result<(Tensor, Vec<f64>, Vec<f64>)> {
-    let mut dz = rows(&z);
+    let mut dz = rows(&z)?;
     drop(z);
     let dy = aligned(dy, &dz.slice(0, 0..dz.shape()[0] / by.parts)?.empty_like())?;
     let (dy, length) = (dy.memory::<f32>()?, dy.numel());

@@ -19,7 +19,7 @@ pub fn combine(rule: Rule, z: &Tensor, residual: Option<&Tensor>, activation: Ac
         return Err(Error::shape(OP, format!("the result is {} {shape}, the residual {residual:?}", z.dtype())));
     }
     if z.dtype() == DType::F32 {
-        let z = rows(z);
+        let z = rows(z)?;
         let mut y = z.slice(0, 0..shape[0])?.empty_like();
         let residual = residual.map(|r| aligned(r, &y)).transpose()?;
         let (values, length) = (z.memory::<f32>()?, y.numel());
@@ -57,7 +57,7 @@ pub fn combine_grad(rule: Rule, z: Tensor, dy: &Tensor) -> Result<Tensor> {
         return Err(Error::shape(OP, format!("the result is {} {shape}, its gradient {dy:?}", z.dtype())));
     }
     if z.dtype() == DType::F32 {
-        let mut dz = rows(&z);
+        let mut dz = rows(&z)?;
         drop(z);
         let dy = aligned(dy, &dz.slice(0, 0..shape[0])?.empty_like())?;
         let dy = dy.memory::<f32>()?;

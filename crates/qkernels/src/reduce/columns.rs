@@ -131,6 +131,20 @@ pub(crate) fn fold<C, const R: usize, const P: usize, const S: usize>(
     }
 }
 
+/// Adds totals side by side, all of the same column, to it.
+pub(crate) fn fold_run<C, const R: usize, const P: usize, const S: usize>(
+    rule: C,
+    wide: &[Vec<f32>; S],
+    totals: &mut [Vec<f64>; S],
+    column: usize,
+) where
+    C: Columns<R, P, S>,
+{
+    for (wide, totals) in wide.iter().zip(totals) {
+        totals[column] = wide.iter().fold(totals[column], |total, x| rule.join_f64(total, f64::from(*x)));
+    }
+}
+
 /// The totals of one piece, on this thread, a number for each of `wide` columns. The last row may be shorter.
 pub(crate) fn piece_totals<C, T, const R: usize, const P: usize, const S: usize>(
     rule: C,

@@ -27,7 +27,6 @@
 mod axis;
 mod gather;
 mod int8;
-mod layout;
 mod pattern;
 mod plan;
 mod strips;
@@ -36,7 +35,7 @@ mod transposed;
 mod walk;
 mod weight_grad;
 
+pub use crate::layout::{is_batch_innermost, to_batch_innermost, to_channels_last, to_row_major};
 pub use int8::{ByteCodes, ByteForward, ByteScheme, ByteWeights};
-pub use layout::{is_batch_innermost, to_batch_innermost, to_channels_last, to_row_major};
 pub use pattern::{Pattern, Pruned};
 pub use plan::{Forward, Plan};

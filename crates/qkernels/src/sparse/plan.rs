@@ -3,7 +3,7 @@
 use super::Pattern;
 use super::gather::Gather;
 use super::int8::Index;
-use super::layout::{empty, moved_back, to_batch_innermost};
+use crate::layout::{empty, moved_back, to_batch_innermost};
 use super::walk::{Direction, Walk};
 use super::weight_grad::WeightGrad;
 use crate::Activation;

@@ -18,6 +18,7 @@ mod weight_grad;
 use super::stage::Images;
 use super::{Geometry, Measured};
 use crate::isa::{self, IsaId, Stored};
+use crate::layout::channels_innermost;
 use crate::norm::Moments;
 use crate::par::SharedOut;
 use correlate::Correlation;
@@ -36,11 +37,6 @@ pub(super) fn is_possible(g: &Geometry) -> bool {
         && g.stride == [1; 2]
         && g.dilation == [1; 2]
         && g.groups == 1
-}
-
-/// With channels-last memory.
-fn channels_last(x: &Tensor) -> Tensor {
-    if x.strides()[1] == 1 { x.clone() } else { x.to_channels_last() }
 }
 
 /// Filters and their bias.
@@ -96,7 +92,7 @@ fn forward_in<T: Stored, F: Form>(
     isa: IsaId,
 ) -> Result<(Vec<Tensor>, Option<Moments>)> {
     let &Forward { projections, ending, is_joined, is_measured } = work;
-    let x = channels_last(x);
+    let x = channels_innermost(x)?;
     let work = Correlation::<T, F> {
         form: PhantomData,
         batch: g.batch,
@@ -137,7 +133,7 @@ pub(super) fn input_grad<T: Stored>(g: &Geometry, outputs: &[(&Tensor, &Tensor)]
 }
 
 fn input_grad_in<T: Stored, F: Form>(g: &Geometry, outputs: &[(&Tensor, &Tensor)], isa: IsaId) -> Result<Tensor> {
-    let grads: Vec<Tensor> = outputs.iter().map(|(dy, _)| channels_last(dy)).collect();
+    let grads: Vec<Tensor> = outputs.iter().map(|(dy, _)| channels_innermost(dy)).collect::<Result<_>>()?;
     let work = Correlation::<T, F> {
         form: PhantomData,
         batch: g.batch,
@@ -171,8 +167,8 @@ pub(super) fn weight_grad<T: Stored>(g: &Geometry, x: &Tensor, grads: &[&Tensor]
 }
 
 fn weight_grad_in<T: Stored, F: Form>(g: &Geometry, x: &Tensor, grads: &[&Tensor], isa: IsaId) -> Result<Vec<Tensor>> {
-    let x = channels_last(x);
-    let grads: Vec<Tensor> = grads.iter().map(|dy| channels_last(dy)).collect();
+    let x = channels_innermost(x)?;
+    let grads: Vec<Tensor> = grads.iter().map(|dy| channels_innermost(dy)).collect::<Result<_>>()?;
     WeightGrad::<T, F> {
         form: PhantomData,
         batch: g.batch,

@@ -1,6 +1,6 @@
 //! The three passes of a plan in bytes.
 
-use super::super::layout::{empty, moved_back};
+use crate::layout::{empty, moved_back};
 use super::super::plan::{Plan, check, check_shape};
 use super::codes::ByteCodes;
 use super::gather::ByteGather;
