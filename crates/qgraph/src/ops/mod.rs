@@ -17,6 +17,8 @@ mod quadratic;
 mod reduce;
 mod scalar;
 mod shape;
+mod sparse;
+mod sparse_int8;
 mod unary;
 
 pub use binary::{AddRelu, Binary};
@@ -32,4 +34,6 @@ pub use quadratic::{Combine, Keep, NormalisedCombine};
 pub use reduce::{Mean, Sum};
 pub use scalar::{AddScalar, Scale};
 pub use shape::{Concatenate, Permute, Reshape, Slice};
+pub use sparse::{SparseArithmetic, SparseMap};
+pub use sparse_int8::{GradientCodes, SparseInt8};
 pub use unary::Unary;

@@ -121,8 +121,25 @@ impl Quantizer {
     /// # Errors
     /// Another element type, groups that do not fit, a rule with parameters out of range, or a value that is infinite or not a number: the message says where.
     pub fn choose(x: &Tensor, groups: Groups, format: Format, clip: Clip) -> Result<Self> {
-        clip.check("quantizer", format)?;
+        Self::choose_by(x, groups, |_| format, clip)
+    }
+
+    /// As [`choose`](Self::choose) with one scale, as u8 codes around 0 or 128: [`Format::Unsigned`] where no value is negative, as behind a ReLU, else [`Format::Offset`].
+    ///
+    /// # Errors
+    /// As [`choose`](Self::choose).
+    pub fn choose_bytes(x: &Tensor, clip: Clip) -> Result<Self> {
+        let format = |all: &[Statistics]| {
+            let has_negative = all.iter().any(|statistics| statistics.min < 0.0);
+            if has_negative { Format::Offset } else { Format::Unsigned }
+        };
+        Self::choose_by(x, Groups::Tensor, format, clip)
+    }
+
+    fn choose_by(x: &Tensor, groups: Groups, format: impl Fn(&[Statistics]) -> Format, clip: Clip) -> Result<Self> {
         let statistics = Statistics::of(x, &groups)?;
+        let format = format(&statistics);
+        clip.check("quantizer", format)?;
         let found = if clip.needs_values() {
             let grouped = groups.of("quantizer", x)?;
             clips(clip, format, grouped.x.memory()?, &grouped.starts, &statistics)

@@ -3,11 +3,11 @@
 use super::Pattern;
 use super::gather::Gather;
 use super::int8::Index;
-use crate::layout::{empty, moved_back, to_batch_innermost};
 use super::walk::{Direction, Walk};
 use super::weight_grad::WeightGrad;
 use crate::Activation;
 use crate::conv::{Conv2dParams, Geometry};
+use crate::layout::{empty, moved_back, to_batch_innermost};
 use qtensor::{DType, Error, Result, Shape, Tensor};
 use std::sync::{Arc, OnceLock};
 

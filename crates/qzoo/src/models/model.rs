@@ -4,8 +4,8 @@ use super::{cifar_cnn, cifar_resnet, mlp, mnist_cnn, mobilenet, resnet, small_cn
 use crate::experiment::{self, Backward, InitName, ModelName, pattern};
 use crate::init::{FanMode, Init, Nonlinearity};
 use crate::nn::{
-    Body, Builder, Composite, Context, Inputs, Leaves, MOMENTUM, Parameters, Phase, Row, Sequential, Walk,
-    update_running,
+    Body, Builder, Composite, Context, Inputs, Leaves, MOMENTUM, Parameters, Phase, Row, Sequential, SparseLayers,
+    Walk, update_running,
 };
 use qgraph::{Effect, Error, Result, Tape, Var};
 use qtensor::Tensor;
@@ -35,6 +35,8 @@ pub struct Model {
     backward: Arc<Backward>,
     /// Projections whose inputs are quantized at inference.
     inputs: Arc<Inputs>,
+    /// Projections that train on sparse kernels.
+    sparse: Arc<SparseLayers>,
     input: [usize; 3],
     classes: usize,
 }
@@ -79,6 +81,7 @@ impl Model {
             network: Arc::new(network),
             backward: Arc::new(Backward::default()),
             inputs: Arc::default(),
+            sparse: Arc::default(),
             input,
             classes,
         };
@@ -118,7 +121,9 @@ impl Model {
     /// # Errors
     /// Images of another shape, or leaves of another model.
     pub fn forward(&self, tape: &mut Tape, leaves: &Leaves, images: &Var, phase: Phase) -> Result<Var> {
-        let context = Context::new(phase, leaves, self.backward.clone()).with_inputs(self.inputs.clone());
+        let context = Context::new(phase, leaves, self.backward.clone())
+            .with_inputs(self.inputs.clone())
+            .with_sparse(self.sparse.clone());
         self.forward_in(tape, images, &context)
     }
 
@@ -156,6 +161,16 @@ impl Model {
     /// The projections whose inputs are quantized.
     pub(crate) fn inputs(&self) -> &Arc<Inputs> {
         &self.inputs
+    }
+
+    /// Trains some projections on sparse kernels from now on; answers are those of dense ones.
+    pub fn set_sparse(&mut self, layers: SparseLayers) {
+        self.sparse = Arc::new(layers);
+    }
+
+    /// The projections that train on sparse kernels.
+    pub fn sparse(&self) -> &SparseLayers {
+        &self.sparse
     }
 
     /// This network prepared for answers only, as it is now: see [`Folded`].

@@ -1,4 +1,4 @@
-use super::{Given, Inputs, Parameters};
+use super::{Given, Inputs, Parameters, SparseLayer, SparseLayers};
 use crate::experiment::{Backward, BackwardMode};
 use qgraph::{Error, Gradients, Mode, Result, Tape, Var};
 use qtensor::Tensor;
@@ -84,6 +84,8 @@ pub struct Context {
     quadratic: QuadraticRules,
     /// Projections whose inputs are quantized.
     inputs: Arc<Inputs>,
+    /// Projections that train on sparse kernels.
+    sparse: Arc<SparseLayers>,
     /// Within a composite that is run again as a whole, running a part of it a third time saves nothing.
     within_recompute: bool,
 }
@@ -100,6 +102,7 @@ impl Context {
             folded: false,
             quadratic: QuadraticRules::KeepProjections,
             inputs: Arc::default(),
+            sparse: Arc::default(),
             within_recompute: false,
         }
     }
@@ -112,6 +115,16 @@ impl Context {
     /// The same with quantized inputs of some projections. They are constants: no gradient flows through their rounding.
     pub(crate) fn with_inputs(self, inputs: Arc<Inputs>) -> Self {
         Context { inputs, ..self }
+    }
+
+    /// The same with some projections on sparse kernels, in training.
+    pub(crate) fn with_sparse(self, sparse: Arc<SparseLayers>) -> Self {
+        Context { sparse, ..self }
+    }
+
+    /// The sparse kernels of the projection whose weights stand at that position; none outside training.
+    pub(crate) fn sparse(&self, weight: usize) -> Option<&SparseLayer> {
+        self.sparse.get(&weight).filter(|_| self.training())
     }
 
     /// What is done with the input of the projection whose weights stand at that position.
@@ -156,11 +169,11 @@ impl Context {
     }
 
     /// The name of the noise of a layer in this step; `None` outside training.
-    pub fn noise(&self, layer: usize) -> Option<StreamKey> {
+    pub fn noise(&self, purpose: Purpose, layer: usize) -> Option<StreamKey> {
         let Phase::Train { seed, step } = self.phase else { return None };
         // The low half of the step is the epoch of the stream, the rest goes above the layer's number in the index.
         let index = (step >> 32) << 24 | layer as u64;
-        Some(StreamKey { seed, purpose: Purpose::Dropout, epoch: step as u32, index })
+        Some(StreamKey { seed, purpose, epoch: step as u32, index })
     }
 
     /// The mode in which the composite of that name runs.

@@ -1,5 +1,6 @@
 use super::Context;
 use qgraph::{Result, Tape, Var};
+use qtensor::random::Purpose;
 
 /// Dropout (Srivastava et al., 2014): in training each value is 0 with some probability, and the others are scaled up.
 #[derive(Clone, Debug)]
@@ -20,7 +21,7 @@ impl Dropout {
     /// # Errors
     /// A probability outside `0..=1`.
     pub fn forward(&self, tape: &mut Tape, x: &Var, context: &Context) -> Result<Var> {
-        match context.noise(self.number) {
+        match context.noise(Purpose::Dropout, self.number) {
             Some(key) => tape.dropout(x, self.probability, key),
             None => Ok(x.clone()),
         }

@@ -20,6 +20,7 @@ mod quadratic;
 mod quantized;
 mod residual;
 mod role;
+mod sparse;
 mod start;
 mod summary;
 mod unit;
@@ -43,6 +44,7 @@ pub(crate) use quantized::whole_bias;
 pub use quantized::{Codes, Given, InputGrid, Inputs};
 pub use residual::Residual;
 pub use role::Role;
+pub use sparse::{SparseLayer, SparseLayers};
 pub use summary::{Row, Walk};
 pub use unit::{Order, Unit, UnitConfig};
 

@@ -4,6 +4,7 @@ use crate::init::{Init, fans};
 use qgraph::ops::{Conv2d as Conv2dOp, Linear as LinearOp, LinearMap, Sees};
 use qgraph::{Error, Result, Tape, Var};
 use qkernels::{Activation as Epilogue, Conv2dParams};
+use qtensor::random::Purpose;
 
 /// A linear map of feature vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,6 +218,10 @@ impl Projection {
             {
                 return Ok(y);
             }
+            if let Some(sparse) = context.sparse(self.weight) {
+                let noise = context.noise(Purpose::Rounding, self.weight);
+                return sparse.forward(tape, [x, weight], bias, activation, noise);
+            }
             let rounded = given.map(|given| given.rounded(x)).transpose()?;
             let x = rounded.as_ref().unwrap_or(x);
             match self.map {
@@ -244,6 +249,9 @@ impl Projection {
         let (Map::Conv2d(map), Some(residual), None) = (self.map, residual, context.given(self.weight)) else {
             return Ok(None);
         };
+        if context.sparse(self.weight).is_some() {
+            return Ok(None);
+        }
         let weight = context.parameter(self.weight)?;
         let params = Conv2dParams { winograd: self.winograd, ..map.params() };
         let op = Conv2dOp { params, activation: epilogue, measures: false };

@@ -85,22 +85,18 @@ impl Quadratic {
 
     /// A term, whose projections follow the `first` of the neuron.
     fn term(&self, tape: &mut Tape, term: &Term, first: usize, x: &Var, context: &Context) -> Result<Var> {
-        let z = self.projections(tape, term, first, x, context)?;
         let range = first..first + term.sees.len();
         let norms = if self.is_folded(context) { &[][..] } else { self.norms.get(range.clone()).unwrap_or(&[]) };
+        if self.is_sparse(term, context) {
+            let parts = self.separate(tape, term, first, x, context)?;
+            return self.elementary(tape, term, first, (parts, norms), context);
+        }
+        let z = self.projections(tape, term, first, x, context)?;
         let rule = match term.rule {
             Some(rule) if self.is_one_node(term, context) => rule,
             _ => {
-                let mut parts = self.parts(tape, term, &z)?;
-                for (i, part) in parts.iter_mut().enumerate() {
-                    let activation = self.activations.get(first + i).copied().unwrap_or(Activation::Identity);
-                    *part = match norms.get(i) {
-                        Some(norm) => norm.forward(tape, part, None, activation, context)?,
-                        None => activation.forward(tape, part, context)?,
-                    };
-                    tape.mark(format_args!("{}{}", marks::BRANCH, first + i + 1), part);
-                }
-                return elementary(tape, term, &parts);
+                let parts = self.parts(tape, term, &z)?;
+                return self.elementary(tape, term, first, (parts, norms), context);
             }
         };
         if norms.is_empty() {
@@ -124,6 +120,48 @@ impl Quadratic {
             _ => Keep::Projections,
         };
         tape.normalised_combine(NormalisedCombine { rule, eps: EPS, keys, keep }, &z, &scales, &shifts)
+    }
+
+    /// A term as recorded ops, from its projections and their normalisations.
+    fn elementary(
+        &self,
+        tape: &mut Tape,
+        term: &Term,
+        first: usize,
+        (mut parts, norms): (Vec<Var>, &[BatchNorm]),
+        context: &Context,
+    ) -> Result<Var> {
+        for (i, part) in parts.iter_mut().enumerate() {
+            let activation = self.activations.get(first + i).copied().unwrap_or(Activation::Identity);
+            *part = match norms.get(i) {
+                Some(norm) => norm.forward(tape, part, None, activation, context)?,
+                None => activation.forward(tape, part, context)?,
+            };
+            tape.mark(format_args!("{}{}", marks::BRANCH, first + i + 1), part);
+        }
+        elementary(tape, term, &parts)
+    }
+
+    /// Whether projections of a term run on sparse kernels, each by itself.
+    fn is_sparse(&self, term: &Term, context: &Context) -> bool {
+        term.weights.iter().any(|matrix| context.sparse(self.matrices[*matrix].weight()).is_some())
+    }
+
+    /// The projections of a term, each by itself.
+    fn separate(&self, tape: &mut Tape, term: &Term, first: usize, x: &Var, context: &Context) -> Result<Vec<Var>> {
+        let mut square: Option<Var> = None;
+        let mut parts = Vec::with_capacity(term.sees.len());
+        for (i, (sees, matrix)) in term.sees.iter().zip(&term.weights).enumerate() {
+            let projection = &self.matrices[*matrix];
+            let bias = self.bias(first + i, projection, context)?;
+            let seen = match sees {
+                Sees::Square if square.is_none() => square.insert(tape.square(x)?),
+                Sees::Square => square.as_ref().unwrap_or(x),
+                _ => x,
+            };
+            parts.push(projection.forward_with_bias(tape, seen, Epilogue::None, bias, context)?);
+        }
+        Ok(parts)
     }
 
     /// Whether a term is one node with a rule of its own: where there is nothing between projections and combination that the rule does not know.

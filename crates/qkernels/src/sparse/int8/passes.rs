@@ -1,12 +1,12 @@
 //! The three passes of a plan in bytes.
 
-use crate::layout::{empty, moved_back};
 use super::super::plan::{Plan, check, check_shape};
 use super::codes::ByteCodes;
 use super::gather::ByteGather;
 use super::weight_grad::ByteWeightGrad;
 use super::weights::ByteWeights;
 use crate::Activation;
+use crate::layout::{empty, moved_back};
 use qtensor::{Result, Tensor};
 
 /// The operands of a forward pass in bytes.

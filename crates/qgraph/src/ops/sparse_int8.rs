@@ -1,0 +1,149 @@
+//! Sparse maps in bytes.
+
+use super::sparse::{Gradients, Operands, SparseMap};
+use crate::half::fitting;
+use crate::{Result, Saved};
+use qkernels::rounding::{Clip, Format, Groups, Logarithmic, Quantizer, Rounding};
+use qkernels::sparse::{ByteCodes, ByteForward, ByteScheme, to_batch_innermost};
+use qtensor::{DType, Tensor};
+use std::sync::Arc;
+
+/// How the operands of a [`SparseMap`] become bytes. Gradients pass the rounding of inputs and weights as if it were not there, and are 0 where these are clipped (the straight-through
+/// rule with the clipping mask).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SparseInt8 {
+    /// The range of the weights, which are rounded to nearest.
+    pub weights: Clip,
+    /// Whether each output has a range of its own for its weights, and each input for theirs in the input gradient.
+    pub per_channel: bool,
+    /// The range of the inputs, which are rounded to nearest.
+    pub inputs: Clip,
+    /// How gradients of outputs become codes, stochastically where there is noise.
+    pub gradients: GradientCodes,
+}
+
+/// Codes of gradients.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum GradientCodes {
+    /// Equally spaced, in that range.
+    Uniform(Clip),
+    /// Powers of two apart (LUQ, Chmiel et al. 2021), of which a byte's products hold seven and 0: logarithmic codes of 4 bits.
+    Logarithmic,
+}
+
+/// The powers of two from 1 to 64.
+const LEVELS: u8 = 7;
+
+impl Default for SparseInt8 {
+    /// Nothing is clipped; gradients have equally spaced codes.
+    fn default() -> Self {
+        let gradients = GradientCodes::Uniform(Clip::AbsMax);
+        SparseInt8 { weights: Clip::AbsMax, per_channel: true, inputs: Clip::AbsMax, gradients }
+    }
+}
+
+impl SparseInt8 {
+    /// Whether some inputs may be clipped, so that the backward pass has to know which.
+    pub(super) fn masks_inputs(&self) -> bool {
+        self.inputs != Clip::AbsMax
+    }
+
+    fn scheme(&self, input_grad: bool) -> ByteScheme {
+        let (clip, per_channel) = (self.weights, self.per_channel);
+        ByteScheme { clip, per_channel, rounding: Rounding::Nearest, input_grad }
+    }
+}
+
+/// The output, and for the backward pass the codes of `x` with their range.
+pub(super) fn forward_int8(map: &SparseMap, int8: SparseInt8, operands: Operands<'_>) -> Result<(Tensor, [Tensor; 2])> {
+    let Operands { x, values, bias } = operands;
+    let quantizer = Quantizer::choose_bytes(x, int8.inputs)?;
+    let codes = ByteCodes::quantize(x, &quantizer, Rounding::Nearest)?;
+    let weights = map.plan.quantize(values, &int8.scheme(false))?;
+    let call = ByteForward { x: &codes, weights: &weights, bias, activation: map.activation };
+    let y = map.plan.forward_int8(&call)?;
+    let range = Tensor::from_vec([2], vec![codes.scale(), f32::from(codes.zero_point())])?;
+    Ok((y, [codes.codes().clone(), range]))
+}
+
+/// The gradients from what was kept.
+pub(super) fn backward_int8(
+    map: &SparseMap,
+    int8: SparseInt8,
+    saved: &mut Saved,
+    [values, dy]: [&Tensor; 2],
+    needs: &[bool],
+) -> Result<Gradients> {
+    let rounding = map.noise.map_or(Rounding::Nearest, Rounding::Stochastic);
+    let codes = gradient_codes(dy, int8.gradients, rounding)?;
+    let kept = if needs[1] { Some((saved.take()?, saved.take()?)) } else { None };
+    let mut dw = None;
+    let mut clipped = None;
+    if let Some((range, x)) = kept {
+        let inputs = of_range(&range)?;
+        let x_codes = if x.dtype() == DType::U8 {
+            ByteCodes::new(x, &inputs)?
+        } else {
+            let x = fitting(x, DType::F32)?;
+            let codes = ByteCodes::quantize(&x, &inputs, Rounding::Nearest)?;
+            clipped = int8.masks_inputs().then_some((inputs, x));
+            codes
+        };
+        dw = Some(map.plan.weight_grad_int8(&x_codes, &codes)?);
+    }
+    let mut dx = None;
+    if needs[0] {
+        let weights = map.plan.quantize(values, &int8.scheme(true))?;
+        let plain = map.plan.input_grad_int8(&codes, &weights)?;
+        dx = Some(match &clipped {
+            Some((inputs, x)) => inputs.gradient(x, &plain)?,
+            None => plain,
+        });
+    }
+    if int8.weights != Clip::AbsMax
+        && let Some(gradient) = &dw
+    {
+        dw = Some(weight_quantizer(map, int8, values)?.gradient(values, gradient)?);
+    }
+    Ok([dx, dw])
+}
+
+/// The quantizer of the weights in the forward pass.
+fn weight_quantizer(map: &SparseMap, int8: SparseInt8, values: &Tensor) -> Result<Quantizer> {
+    let pattern = map.plan.pattern();
+    let starts = (0..pattern.rows()).map(|row| pattern.row(row).start).chain([pattern.len()]);
+    let groups = if int8.per_channel { Groups::Rows(Arc::from_iter(starts)) } else { Groups::Tensor };
+    Ok(Quantizer::choose(values, groups, Format::Signed, int8.weights)?)
+}
+
+/// The quantizer of codes with that step and that code of 0.
+fn of_range(range: &Tensor) -> Result<Quantizer> {
+    let range = range.to_vec::<f32>()?;
+    let [scale, zero_point] = range[..] else {
+        return Err(crate::Error::argument("sparse_map", "a range is a step and a code of 0"));
+    };
+    let format = if zero_point == 0.0 { Format::Unsigned } else { Format::Offset };
+    Ok(Quantizer::new(format, Groups::Tensor, vec![scale])?)
+}
+
+/// Gradients around a code of 128.
+fn gradient_codes(dy: &Tensor, how: GradientCodes, rounding: Rounding) -> Result<ByteCodes> {
+    match how {
+        GradientCodes::Uniform(clip) => {
+            let quantizer = Quantizer::choose(dy, Groups::Tensor, Format::Offset, clip)?;
+            Ok(ByteCodes::quantize(dy, &quantizer, rounding)?)
+        }
+        GradientCodes::Logarithmic => {
+            let dy = to_batch_innermost(dy)?;
+            let axes: Vec<usize> = (1..dy.rank()).chain([0]).collect();
+            let logarithmic = Logarithmic::choose(&dy, Groups::Tensor, LEVELS)?;
+            let exponents = logarithmic.quantize(&dy.permute(&axes)?, rounding)?;
+            // 0, or a level from 1 on with the sign of the value.
+            let code = |e: &i8| (128 + i32::from(e.signum()) * (1 << e.unsigned_abs().saturating_sub(1))) as u8;
+            let codes = exponents.as_slice::<i8>()?.iter().map(code).collect();
+            let step = logarithmic.maxima()[0] / f32::from(1u8 << (LEVELS - 1));
+            let quantizer = Quantizer::new(Format::Offset, Groups::Tensor, vec![step.max(f32::MIN_POSITIVE)])?;
+            Ok(ByteCodes::new(Tensor::from_vec(*exponents.shape(), codes)?, &quantizer)?)
+        }
+    }
+}

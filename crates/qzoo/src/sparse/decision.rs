@@ -1,0 +1,115 @@
+//! What is decided about a layer, and why.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What the products of a layer's training are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kernels {
+    /// All weights, zeros included.
+    Dense,
+    /// The weights that there are, in f32.
+    F32,
+    /// The weights that there are, in bytes.
+    Int8,
+}
+
+impl fmt::Display for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kernels::Dense => "dense",
+            Kernels::F32 => "f32",
+            Kernels::Int8 => "int8",
+        })
+    }
+}
+
+/// Seconds of a forward and a backward pass of a layer on some kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Which.
+    pub kernels: Kernels,
+    /// From and to the memory order of these kernels: between layers of the same kind.
+    pub within: f64,
+    /// From and to the order of dense layers: alone among them.
+    pub alone: f64,
+}
+
+/// A row of the decision table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Full name of the layer.
+    pub layer: String,
+    /// What it is, such as `conv 3x3 64 -> 128`.
+    pub kind: String,
+    /// What it is given for a batch.
+    pub input: Vec<usize>,
+    /// Weights that are left.
+    pub nonzeros: usize,
+    /// Share of its weights that are zero.
+    pub sparsity: f64,
+    /// What was measured; empty where nothing was.
+    pub timings: Vec<Timing>,
+    /// What it runs on.
+    pub choice: Kernels,
+    /// Why.
+    pub why: String,
+}
+
+impl Decision {
+    /// The timing on some kernels.
+    pub fn timing(&self, kernels: Kernels) -> Option<&Timing> {
+        self.timings.iter().find(|timing| timing.kernels == kernels)
+    }
+}
+
+/// What is decided about a network with certain masks. A run keeps the table of each change of its masks in `sparse.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SwapTable {
+    /// Images of a batch.
+    pub batch: usize,
+    /// Threads that it was measured with.
+    pub threads: usize,
+    /// The instruction set.
+    pub isa: String,
+    /// Seconds of a whole training pass on dense kernels, and with the layers as chosen; absent where no layer was measured.
+    pub step: Option<[f64; 2]>,
+    /// The layers, in the order of the forward pass.
+    pub layers: Vec<Decision>,
+}
+
+impl SwapTable {
+    /// Whether any layer runs on sparse kernels.
+    pub fn is_swapped(&self) -> bool {
+        self.layers.iter().any(|layer| layer.choice != Kernels::Dense)
+    }
+
+    /// What came of it, in a line.
+    pub fn message(&self) -> String {
+        let count = |kernels| self.layers.iter().filter(|layer| layer.choice == kernels).count();
+        let [f32, int8] = [Kernels::F32, Kernels::Int8].map(count);
+        let step = self.step.map(|[dense, swapped]| {
+            format!("; a pass over {} images takes {:.1} ms, dense {:.1}", self.batch, 1e3 * swapped, 1e3 * dense)
+        });
+        format!(
+            "sparse kernels in {} of {} layers, {f32} in f32 and {int8} in int8{}",
+            f32 + int8,
+            self.layers.len(),
+            step.unwrap_or_default()
+        )
+    }
+
+    /// Whether it was made for networks with so many weights left in each layer.
+    pub fn fits(&self, nonzeros: impl Fn(&str) -> Option<usize>) -> bool {
+        self.layers.iter().all(|layer| nonzeros(&layer.layer).is_none_or(|left| left == layer.nonzeros))
+    }
+
+    /// Puts every layer back on dense kernels.
+    pub(crate) fn revert(&mut self, why: &str) {
+        for layer in self.layers.iter_mut().filter(|layer| layer.choice != Kernels::Dense) {
+            layer.why = format!("{why}; by itself {}", layer.why);
+            layer.choice = Kernels::Dense;
+        }
+    }
+}

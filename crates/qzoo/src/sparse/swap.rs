@@ -1,0 +1,208 @@
+//! The swap: pruned layers train on sparse kernels where that was measured to be faster.
+
+use super::decision::{Decision, Kernels, SwapTable, Timing};
+use super::site::{Site, sites};
+use super::trial::Trial;
+use crate::Result;
+use crate::models::Model;
+use crate::nn::{Map, SparseLayer, SparseLayers};
+use qgraph::Tensor;
+use qgraph::ops::SparseArithmetic;
+use qkernels::sparse::{Pattern, Plan};
+use qkernels::{isa, par};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How much faster sparse kernels must be before a layer takes them: measurements of short layers vary by a few percent.
+const MARGIN: f64 = 0.95;
+/// Sparsities within such a step are measured once.
+const GRAIN: f64 = 200.0;
+
+/// What may be chosen from.
+#[derive(Clone, Debug)]
+pub struct SwapOptions {
+    /// A layer with a smaller share of zeros stays dense without a measurement.
+    pub threshold: f64,
+    /// Sparse kernels that a layer may take.
+    pub kernels: Vec<Kernels>,
+    /// How the products in bytes are made.
+    pub int8: SparseArithmetic,
+}
+
+/// A layer as a measurement sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Shape {
+    kind: String,
+    input: Vec<usize>,
+    sparsity: u64,
+}
+
+/// Chooses the kernels of layers, and remembers what it has measured.
+#[derive(Debug)]
+pub struct Swap {
+    options: SwapOptions,
+    measured: HashMap<Shape, Vec<Timing>>,
+}
+
+impl Swap {
+    /// Without measurements.
+    pub fn new(options: SwapOptions) -> Self {
+        Swap { options, measured: HashMap::new() }
+    }
+
+    /// The kernels of each projection of a network in training on batches like `images`, by the layers' own times. `pattern` gives the weights that there are by the position of a
+    /// parameter; none for a layer that is not pruned.
+    ///
+    /// # Errors
+    /// Images of another shape; patterns of other weights; a layer that kernels refuse.
+    pub fn decide<'p>(
+        &mut self,
+        model: &Model,
+        images: &Tensor,
+        pattern: impl Fn(usize) -> Option<&'p Pattern>,
+    ) -> Result<SwapTable> {
+        let sites = sites(model, images)?;
+        let mut layers = Vec::with_capacity(sites.len());
+        for site in &sites {
+            layers.push(self.layer(model, site, pattern(site.projection.weight()))?);
+        }
+        settle(&mut layers);
+        Ok(SwapTable {
+            batch: images.shape()[0],
+            threads: par::threads(),
+            isa: isa::current().name().to_string(),
+            step: None,
+            layers,
+        })
+    }
+
+    /// The row of a layer, measured as if its neighbours were alike.
+    fn layer(&mut self, model: &Model, site: &Site, pattern: Option<&Pattern>) -> Result<Decision> {
+        let sparsity = pattern.map_or(0.0, |pattern| 1.0 - pattern.density());
+        let row = |why: String| Decision {
+            layer: site.name.clone(),
+            kind: site.kind(),
+            input: site.input.clone(),
+            nonzeros: pattern.map_or(site.weights(), Pattern::len),
+            sparsity,
+            timings: Vec::new(),
+            choice: Kernels::Dense,
+            why,
+        };
+        let SwapOptions { threshold, kernels, .. } = &self.options;
+        let Some(pattern) = pattern else { return Ok(row("not pruned".into())) };
+        if kernels.is_empty() {
+            return Ok(row("dense kernels are asked for".into()));
+        }
+        if sparsity < *threshold {
+            let (zeros, least) = (100.0 * sparsity, 100.0 * threshold);
+            return Ok(row(format!("{zeros:.1} % of its weights are zero, less than the threshold of {least:.0} %")));
+        }
+        let shape = Shape { kind: site.kind(), input: site.input.clone(), sparsity: (sparsity * GRAIN).round() as u64 };
+        let timings = match self.measured.get(&shape) {
+            Some(timings) => timings.clone(),
+            None => {
+                let weight = &model.parameters().parameters()[site.projection.weight()].value;
+                let timings = self.measure(site, weight, pattern)?;
+                self.measured.insert(shape, timings.clone());
+                timings
+            }
+        };
+        Ok(Decision { timings, ..row(String::new()) })
+    }
+
+    fn measure(&self, site: &Site, weight: &Tensor, pattern: &Pattern) -> Result<Vec<Timing>> {
+        let plan = Arc::new(plan(site, pattern)?);
+        let trial = Trial::new(site, weight, &plan.output_shape(site.input[0]))?;
+        let mut candidates = vec![(Kernels::Dense, None)];
+        for kernels in &self.options.kernels {
+            candidates
+                .push((*kernels, self.arithmetic(*kernels).map(|a| SparseLayer { plan: plan.clone(), arithmetic: a })));
+        }
+        par::install(|| trial.time(&candidates))
+    }
+
+    fn arithmetic(&self, kernels: Kernels) -> Option<SparseArithmetic> {
+        match kernels {
+            Kernels::Dense => None,
+            Kernels::F32 => Some(SparseArithmetic::F32),
+            Kernels::Int8 => Some(self.options.int8.clone()),
+        }
+    }
+
+    /// The sparse layers of a table, for training.
+    ///
+    /// # Errors
+    /// Patterns of other weights, or images of another shape.
+    pub fn layers<'p>(
+        &self,
+        table: &SwapTable,
+        model: &Model,
+        images: &Tensor,
+        pattern: impl Fn(usize) -> Option<&'p Pattern>,
+    ) -> Result<SparseLayers> {
+        let mut layers = SparseLayers::new();
+        for site in sites(model, images)? {
+            let Some(decision) = table.layers.iter().find(|decision| decision.layer == site.name) else { continue };
+            let position = site.projection.weight();
+            if let (Some(arithmetic), Some(pattern)) = (self.arithmetic(decision.choice), pattern(position)) {
+                layers.insert(position, SparseLayer { plan: Arc::new(plan(&site, pattern)?), arithmetic });
+            }
+        }
+        Ok(layers)
+    }
+}
+
+/// The passes of a layer over the weights of a pattern.
+fn plan(site: &Site, pattern: &Pattern) -> Result<Plan> {
+    Ok(match (site.projection.map(), site.projection.conv_params()) {
+        (Map::Conv2d(_), Some(params)) => Plan::conv2d(pattern, &params, site.image())?,
+        _ => Plan::linear(pattern)?,
+    })
+}
+
+/// Makes the choices. A layer is first judged as one of a chain of its kind; one that would be alone there then has to pay for the change of the memory order, and half of it at an end of a
+/// chain. That may shorten chains, so it is repeated until nothing changes.
+fn settle(layers: &mut [Decision]) {
+    layers.iter_mut().filter(|layer| !layer.timings.is_empty()).for_each(|layer| layer.judge([true; 2]));
+    loop {
+        let chosen: Vec<bool> = layers.iter().map(|layer| layer.choice != Kernels::Dense).collect();
+        let sparse = |i: Option<usize>| i.and_then(|i| chosen.get(i)).copied().unwrap_or(false);
+        let mut changed = false;
+        for (i, layer) in layers.iter_mut().enumerate().filter(|(i, _)| chosen[*i]) {
+            layer.judge([sparse(i.checked_sub(1)), sparse(Some(i + 1))]);
+            changed |= layer.choice == Kernels::Dense;
+        }
+        if !changed {
+            return;
+        }
+    }
+}
+
+impl Decision {
+    /// Takes the fastest kernels between neighbours of which these are sparse.
+    fn judge(&mut self, neighbours: [bool; 2]) {
+        let share = neighbours.into_iter().filter(|sparse| *sparse).count() as f64 / 2.0;
+        let seconds = |kernels: Kernels| {
+            let timing = self.timing(kernels)?;
+            Some(if kernels == Kernels::Dense {
+                timing.within
+            } else {
+                share * timing.within + (1.0 - share) * timing.alone
+            })
+        };
+        let Some(dense) = seconds(Kernels::Dense) else { return };
+        let sparse = [Kernels::F32, Kernels::Int8].into_iter().filter_map(|kernels| Some((kernels, seconds(kernels)?)));
+        let Some((best, time)) = sparse.min_by(|a, b| a.1.total_cmp(&b.1)) else { return };
+        let figures = format!("{:.2} ms against {:.2} dense", 1e3 * time, 1e3 * dense);
+        let place = match neighbours {
+            [true, true] => "between sparse layers",
+            [false, false] => "alone among dense layers",
+            _ => "at the end of sparse layers",
+        };
+        let pays = time < MARGIN * dense;
+        let verdict = if pays { "pays" } else { "does not pay" };
+        let why = format!("{best} {verdict} {place}: {figures}");
+        (self.choice, self.why) = (if pays { best } else { Kernels::Dense }, why);
+    }
+}

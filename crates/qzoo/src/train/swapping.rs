@@ -1,0 +1,121 @@
+use super::network::{Lesson, Network};
+use super::recorder::Recorder;
+use super::trainer::Trainer;
+use crate::Result;
+use crate::experiment::{self, Arithmetic, Int8Gradients, Int8Range, Sparse};
+use crate::run::read_json;
+use crate::sparse::{Kernels, Masks, Swap, SwapOptions, SwapTable};
+use qgraph::ops::{GradientCodes, SparseArithmetic, SparseInt8};
+use qkernels::rounding::Clip;
+use std::time::Instant;
+
+/// The decision tables of a run, in its folder.
+pub const SWAPS: &str = "sparse.json";
+/// Whole steps that are measured of the dense and of the swapped network, which take turns after one each that warms up.
+const STEPS: usize = 3;
+/// How much slower a swapped network may be.
+const TOLERANCE: f64 = 1.0;
+
+impl Trainer {
+    /// Chooses the kernels of pruned layers where masks have changed. A table that an earlier process made for the same numbers of weights holds: sparse and dense kernels round differently,
+    /// and a run that goes on should give the same bits.
+    pub(super) fn swap_layers(&mut self, recorder: &mut Recorder<'_>) -> Result<()> {
+        let (Some(settings), Some(pruner)) = (self.experiment.sparse.clone(), &self.pruner) else { return Ok(()) };
+        let masks = pruner.masks().clone();
+        if self.swapped == Some(masks.generation()) {
+            return Ok(());
+        }
+        self.swapped = Some(masks.generation());
+        let mut swap = Swap::new(SwapOptions::new(&settings));
+        let path = self.folder.path().join(SWAPS);
+        let mut tables = read_json::<Vec<SwapTable>>(&path)?.unwrap_or_default();
+        let known = tables.iter().rev().find(|table| fits(table, &self.network, &masks)).cloned();
+        let is_known = known.is_some();
+        let (table, network) = self.on_first_batch(|network, lesson| {
+            let pattern = |position| masks.pattern(position).map(|pattern| &**pattern);
+            let mut network = network.clone();
+            network.model_mut().set_sparse(Default::default());
+            let mut table = match known {
+                Some(table) => table,
+                None => swap.decide(network.model(), lesson.images, pattern)?,
+            };
+            let layers = swap.layers(&table, network.model(), lesson.images, pattern)?;
+            let mut swapped = network.clone();
+            swapped.model_mut().set_sparse(layers);
+            if !is_known && table.is_swapped() {
+                let [dense, sparse] = compare([&network, &swapped], lesson)?;
+                table.step = Some([dense, sparse]);
+                // What the experiment asks for by name is done; the table says what it costs.
+                if sparse > TOLERANCE * dense {
+                    table.revert(&format!("a whole step takes {:.1} ms, dense {:.1}", 1e3 * sparse, 1e3 * dense));
+                    swapped = network;
+                }
+            }
+            Ok((table, swapped))
+        })?;
+        self.network.model_mut().set_sparse(network.model().sparse().clone());
+        if !is_known {
+            recorder.note(&table.message())?;
+            tables.push(table);
+            self.folder.write_json(SWAPS, &tables)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a table was made for so many weights as the masks leave.
+fn fits(table: &SwapTable, network: &Network, masks: &Masks) -> bool {
+    let parameters = network.parameters().parameters();
+    table.fits(|layer| {
+        let position = parameters.iter().position(|p| p.name.strip_suffix(".weight") == Some(layer))?;
+        Some(masks.pattern(position).map_or(parameters[position].value.numel(), |pattern| pattern.len()))
+    })
+}
+
+/// The best time of a training pass of each.
+fn compare(networks: [&Network; 2], lesson: &Lesson<'_>) -> Result<[f64; 2]> {
+    let mut best = [f64::INFINITY; 2];
+    for round in 0..=STEPS {
+        for (network, best) in networks.iter().zip(&mut best) {
+            let start = Instant::now();
+            drop(network.learn(lesson)?);
+            if round > 0 {
+                *best = best.min(start.elapsed().as_secs_f64());
+            }
+        }
+    }
+    Ok(best)
+}
+
+/// How operands become bytes.
+fn int8(settings: &experiment::SparseInt8) -> SparseInt8 {
+    let clip = |range| match range {
+        Int8Range::AbsMax => Clip::AbsMax,
+        Int8Range::Percentile => Clip::Percentile(100.0 * settings.percentile),
+        Int8Range::Mse => Clip::Mse,
+        Int8Range::Sawb => Clip::Sawb,
+    };
+    SparseInt8 {
+        weights: clip(settings.weights),
+        per_channel: settings.per_channel,
+        inputs: clip(settings.activations),
+        gradients: match settings.gradients {
+            Int8Gradients::Stochastic => GradientCodes::Uniform(Clip::AbsMax),
+            Int8Gradients::Dithered => GradientCodes::Uniform(Clip::Dither(1.0)),
+            Int8Gradients::Luq => GradientCodes::Logarithmic,
+        },
+    }
+}
+
+impl SwapOptions {
+    /// Of the settings of an experiment.
+    pub fn new(settings: &Sparse) -> Self {
+        let kernels = match settings.arithmetic {
+            Arithmetic::Dense => Vec::new(),
+            Arithmetic::F32 => vec![Kernels::F32],
+            Arithmetic::Int8 => vec![Kernels::Int8],
+            Arithmetic::Auto => vec![Kernels::F32, Kernels::Int8],
+        };
+        SwapOptions { threshold: settings.threshold, kernels, int8: SparseArithmetic::Int8(int8(&settings.int8)) }
+    }
+}
