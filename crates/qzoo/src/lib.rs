@@ -20,6 +20,7 @@ pub mod optim;
 pub mod quantize;
 pub mod run;
 pub mod schedule;
+pub mod sparse;
 pub mod train;
 
 pub use error::{Class, Error, Result};

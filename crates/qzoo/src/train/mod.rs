@@ -10,6 +10,7 @@ mod evaluate;
 mod evaluator;
 mod feed;
 mod given;
+mod masking;
 mod memory;
 mod network;
 mod observer;
