@@ -109,9 +109,10 @@ impl Observer for Progress {
             Event::Evaluating { split, done, total } => self.draw(split, *done, *total, ""),
             Event::Epoch { line, best } => {
                 let e = &line.record;
+                let sparsity = e.sparsity.map(|share| format!("  zeros {}", percent(share))).unwrap_or_default();
                 self.last_line = Instant::now();
                 self.say(&format!(
-                    "epoch {:>3}  training loss {}  accuracy {}  test loss {}  accuracy {}{}",
+                    "epoch {:>3}  training loss {}  accuracy {}  test loss {}  accuracy {}{sparsity}{}",
                     e.epoch,
                     loss(e.train_loss),
                     percent(e.train_top1),

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use qzoo::experiment::{
-    ActivationName, Anneal, BackwardMode, CropMode, Dataset, Entry, Experiment, InitName, Masking, ModelName, Named,
-    NeuronName, OptimName, Override, Precision, QuadraticInit, ReductionName, Rule, ScheduleName, ScheduleUnit, Shape,
-    pattern,
+    ActivationName, Anneal, Arithmetic, BackwardMode, CropMode, Dataset, Entry, Experiment, InitName, Int8Gradients,
+    Int8Range, Masking, ModelName, Named, NeuronName, OptimName, Override, Precision, QuadraticInit, ReductionName,
+    Rule, ScheduleName, ScheduleUnit, Shape, SparseScope, SparsifierName, pattern,
 };
 
 fn experiments() -> Vec<PathBuf> {
@@ -106,6 +106,10 @@ fn the_written_form_reads_back_for_every_variant() {
     arguments.push("model={ name = \"vgg16\", width = 0.5, layers = [64, \"pool\", 7] }".into());
     arguments.push("model={ name = \"resnet50\", blocks = [1, 2, 3, 4] }".into());
     arguments.push("autobuild={ max_macs = 1000000000000, max_drop = 0, epochs = 3, reduce = \"shrink\" }".into());
+    arguments
+        .push("sparse={ method = \"acdc\", n_of_m = [1, 4], skip = [], acdc = { finish = 1, warmup = 0 } }".into());
+    arguments
+        .push("sparse={ layers = { \"a.*\" = 0.5, b = 0 }, scope = \"global\", int8 = { weights = \"mse\" } }".into());
     arguments.push("optim.lr=1e-300".into());
     arguments.push("data={ dataset = \"folder\", path = \"a \\\"b\\\" é\", image_size = 9 }".into());
     arguments.push("backward.layers={ \"a.*\" = \"symbolic\", b = \"recompute\" }".into());
@@ -145,7 +149,7 @@ fn names_lead_to_their_variants_and_back() {
 fn the_reference_is_complete() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/experiments.md");
     let reference = std::fs::read_to_string(path).unwrap();
-    let entries: [&[Entry]; 15] = [
+    let entries: [&[Entry]; 20] = [
         Dataset::ENTRIES,
         CropMode::ENTRIES,
         ModelName::ENTRIES,
@@ -161,6 +165,11 @@ fn the_reference_is_complete() {
         Anneal::ENTRIES,
         Masking::ENTRIES,
         ReductionName::ENTRIES,
+        SparsifierName::ENTRIES,
+        SparseScope::ENTRIES,
+        Arithmetic::ENTRIES,
+        Int8Range::ENTRIES,
+        Int8Gradients::ENTRIES,
     ];
     for Entry { name, description } in entries.into_iter().flatten() {
         assert!(reference.contains(&format!("| `{name}` | {description} |")), "{name}: {description}");
@@ -179,6 +188,7 @@ fn the_reference_is_complete() {
     }
     texts.push("model={ name = \"vgg11\", layers = [1] }".into());
     texts.push("model={ name = \"resnet20\", blocks = [1, 1, 1] }".into());
+    texts.push("sparse={ n_of_m = [2, 4], skip = [], gmp = { end = 1 } }".into());
     texts.push("autobuild={ max_parameters = 1, max_macs = 1, max_drop = 1, epochs = 1, reduced_epochs = 1 }".into());
     for text in texts {
         let written = Experiment::parse("rich.toml", RICH, &[Override::set(&text)]).unwrap().to_toml().unwrap();

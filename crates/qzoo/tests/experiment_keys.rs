@@ -53,6 +53,10 @@ const LOG: (&str, &str) = ("log", "");
 const IMPORT: (&str, &str) = ("import", "");
 const AUTOBUILD: (&str, &str) = ("autobuild", "max_drop = 1.0");
 const QUANTIZE: (&str, &str) = ("quantize", "");
+const SPARSE: (&str, &str) = ("sparse", "");
+const GMP: (&str, &str) = ("sparse.gmp", "");
+const ACDC: (&str, &str) = ("sparse.acdc", "");
+const INT8: (&str, &str) = ("sparse.int8", "");
 const MIXED: (&str, &str) = ("quantize", "mixed = true");
 const DROP: (&str, &str) = ("quantize", "max_drop = 0.5");
 const BUDGET: (&str, &str) = ("autobuild", "max_macs = 0.5");
@@ -210,6 +214,30 @@ const CASES: &[Case] = &[
     case(QUANTIZE, "recalibrate", "10", NO_COUNT, &[]),
     case(QUANTIZE, "fold", "true", NO_BOOL, &[]),
     case(QUANTIZE, "memory", "\"1GiB\"", &["1", "true", "[]"], &["\"\"", "\"0GiB\"", "\"1GB\""]),
+    case(SPARSE, "sparsity", "0.95", NO_NUMBER, NO_SHARE),
+    case(SPARSE, "method", "\"gmp\"", NO_NAME, NO_CHOICE),
+    case(SPARSE, "scope", "\"global\"", NO_NAME, NO_CHOICE),
+    case(SPARSE, "layers", "{ \"conv*\" = 0.5 }", &["1", "\"conv\"", "[]"], &[]),
+    case(SPARSE, "n_of_m", "[2, 4]", &["2", "\"2:4\"", "[2]", "[1, 2, 4]", "{}"], &["[0, 4]", "[4, 4]", "[1, 1]", "[1, 65]"]),
+    case(SPARSE, "skip", "[\"fc\"]", &["1", "\"fc\"", "{}"], &[]),
+    case(SPARSE, "arithmetic", "\"int8\"", NO_NAME, NO_CHOICE),
+    case(SPARSE, "threshold", "0.9", NO_NUMBER, NO_CLOSED_SHARE),
+    case(SPARSE, "gmp", "{ every = 2 }", &["1", "true", "\"every\"", "[]"], &[]),
+    case(SPARSE, "acdc", "{ warmup = 2 }", &["1", "true", "\"warmup\"", "[]"], &[]),
+    case(SPARSE, "int8", "{ per_channel = false }", &["1", "true", "\"luq\"", "[]"], &[]),
+    case(GMP, "start", "3", NO_COUNT, &["1000001"]),
+    case(GMP, "end", "7", NO_COUNT, &["1000001"]),
+    case(GMP, "every", "2", NO_COUNT, &["0", "1000001"]),
+    case(GMP, "initial_sparsity", "0.5", NO_NUMBER, NO_SHARE),
+    case(ACDC, "warmup", "0", NO_COUNT, &["1000001"]),
+    case(ACDC, "sparse", "3", NO_COUNT, &["0", "1000001"]),
+    case(ACDC, "dense", "3", NO_COUNT, &["0", "1000001"]),
+    case(ACDC, "finish", "3", NO_COUNT, &["0", "1000001"]),
+    case(INT8, "weights", "\"mse\"", NO_NAME, NO_CHOICE),
+    case(INT8, "activations", "\"percentile\"", NO_NAME, NO_CHOICE),
+    case(INT8, "gradients", "\"luq\"", NO_NAME, NO_CHOICE),
+    case(INT8, "percentile", "0.99", NO_NUMBER, &["0.5", "1.1", "nan"]),
+    case(INT8, "per_channel", "false", NO_BOOL, &[]),
 ];
 
 /// Elements and entries one level further down: section, selector, the line up to the value, the value.
@@ -246,6 +274,13 @@ const INNER: &[(&str, &str, &str, &str)] = &[
     ("backward", "", "layers = { a = \"ad\", ", "\".b\" = \"ad\""),
     ("model", "name = \"mlp\"", "neurons = { a = \"ours\", b = ", "\"hours\""),
     ("model", "name = \"mlp\"", "neurons = { a = \"ours\", ", "\"b c\" = \"ours\""),
+    ("sparse", "", "layers = { a = 0.5, b = ", "1"),
+    ("sparse", "", "layers = { a = 0.5, b = ", "\"0.5\""),
+    ("sparse", "", "layers = { a = 0.5, ", "\"b c\" = 0.5"),
+    ("sparse", "", "skip = [\"a\", ", "\"b c\""),
+    ("sparse", "", "skip = [\"a\", ", "1"),
+    ("sparse", "", "n_of_m = [2, ", "true"),
+    ("sparse", "", "n_of_m = [2, ", "-4"),
     ("import", "", "names = { a = \"b\", c = ", "1"),
     ("import", "", "names = { a = \"b\", \"c.*\" = ", "\"d\""),
     ("import", "", "names = { a = \"b\", ", "\"c?\" = \"d\""),
@@ -275,12 +310,16 @@ fn document(section: &str, selector: &str, key: &str, line: &str) -> (String, us
         ("import", ""),
         ("autobuild", "max_drop = 1.0"),
         ("quantize", ""),
+        ("sparse", ""),
+        ("sparse.gmp", ""),
+        ("sparse.acdc", ""),
+        ("sparse.int8", ""),
     ];
     let mut text = String::from("# a comment: 漢字\n");
     let mut number = 0;
     for (name, lines) in required {
         // An inline table and a section of the same name exclude each other.
-        if name == "data.augment" && key == "augment" {
+        if name.rsplit_once('.').is_some_and(|(_, inner)| inner == key) {
             continue;
         }
         if !name.is_empty() {
@@ -378,8 +417,8 @@ fn every_key_is_in_the_table() {
         while let Some((section, table)) = queue.pop() {
             for (key, value) in table {
                 let path = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
-                let is_section = matches!(section.as_str(), "" | "data") && value.is_table();
-                if is_section {
+                let is_section = matches!(section.as_str(), "" | "data" | "sparse") && value.is_table();
+                if is_section && key != "layers" {
                     queue.push((path, value.as_table().unwrap().clone()));
                 } else {
                     wanted.insert((section.clone(), key));
@@ -398,6 +437,7 @@ fn every_key_is_in_the_table() {
             "name = \"t\"\n[data]\ndataset = \"folder\"\npath = \"p\"\nimage_size = 8\n[model]\nname = \"{model}\"\ndropout = 0.1\n\
              {own}\n[optim]\nname = \"{optim}\"\n[schedule]\nname = \"{schedule}\"\n{more}\n\
              [quantize]\nfirst_last_bits = 8\nactivation_bits = 8\n\
+             [sparse]\nn_of_m = [2, 4]\nskip = []\n[sparse.gmp]\nend = 1\n\
              [autobuild]\nmax_parameters = 1\nmax_macs = 1\nmax_drop = 1\nepochs = 1\nreduced_epochs = 1\n"
         )
     };
@@ -413,6 +453,26 @@ fn every_key_is_in_the_table() {
     let tested: BTreeSet<_> = CASES.iter().map(|case| (case.section.to_owned(), case.key.to_owned())).collect();
     let missing: Vec<_> = wanted.difference(&tested).collect();
     assert!(missing.is_empty(), "no case for {missing:?}");
+}
+
+/// Sparse settings that make no sense together, each with a part of what is said.
+#[test]
+fn sparse_settings_that_exclude_each_other_are_refused() {
+    for (lines, expected) in [
+        ("n_of_m = [2, 4]\nscope = \"global\"", "scope \"global\" and \"n_of_m\" exclude each other"),
+        ("n_of_m = [2, 4]\nlayers = { a = 0.5 }", "\"layers\" and \"n_of_m\" exclude each other"),
+        ("n_of_m = [2, 4]\nmethod = \"gmp\"", "takes no \"n_of_m\""),
+        ("method = \"gmp\"\n[sparse.gmp]\nend = 3", "before epoch 3, counted from 0, but there are 3 epochs"),
+        ("method = \"gmp\"\n[sparse.gmp]\nstart = 3", "before epoch 3, counted from 0, but there are 3 epochs"),
+        ("[sparse.gmp]\nstart = 3\nend = 2", "\"end\" must not be before \"start\": 2 is below 3"),
+        ("method = \"acdc\"\n[sparse.acdc]\nwarmup = 2\nfinish = 2", "are more than the 3 of the run"),
+    ] {
+        let text = format!(
+            "name = \"t\"\n[data]\ndataset = \"shapes\"\n[model]\nname = \"mlp\"\n[optim]\nname = \"sgd\"\n[train]\nepochs = 3\n[sparse]\n{lines}\n"
+        );
+        let found = mistakes(&text);
+        assert!(found.len() == 1 && found[0].message.contains(expected), "{lines}: {found:#?}");
+    }
 }
 
 #[test]

@@ -62,6 +62,9 @@ pub struct EpochRecord {
     /// Top-1 accuracy on the held-out images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_top1: Option<f64>,
+    /// Share of the weights of pruned layers that masks hold at zero, where the experiment is a sparse one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<f64>,
 }
 
 /// The best epoch so far.
@@ -76,6 +79,9 @@ pub struct Best {
     pub epoch: u64,
     /// Top-1 accuracy on the test images in that epoch.
     pub test_top1: f64,
+    /// The share of zeros that the phases of a sparse experiment wanted in that epoch: a sparser epoch is better than every denser one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<f64>,
 }
 
 /// What pixels in [0, 1] are put through before a network sees them, channel by channel: `(pixel - mean) / std`.

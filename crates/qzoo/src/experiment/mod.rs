@@ -13,6 +13,7 @@
 //! | `[import]` | [`Import`] | which tensor of a foreign checkpoint is which |
 //! | `[autobuild]` | [`Autobuild`] | what the auto-builder does; may be absent |
 //! | `[quantize]` | [`Quantize`] | how a trained network is quantized; may be absent |
+//! | `[sparse]` | [`Sparse`] | which weights are zero, and when; may be absent |
 
 mod autobuild;
 mod backward;
@@ -32,6 +33,8 @@ mod quantize;
 mod schedule;
 mod sections;
 mod source;
+mod sparse;
+mod sparse_phases;
 pub(crate) mod suggest;
 mod train;
 mod value;
@@ -57,6 +60,8 @@ pub use schedule::{
     Anneal, Constant, Cosine, CosineRestarts, MultiStep, OneCycle, Poly, Schedule, ScheduleName, ScheduleUnit, Shape,
     Step,
 };
+pub use sparse::{Arithmetic, Int8Gradients, Int8Range, Sparse, SparseInt8, SparseScope, SparsifierName};
+pub use sparse_phases::{AcDc, Gmp};
 pub use train::{Precision, Train};
 pub use values::Values;
 pub use vgg_layer::VggLayer;
@@ -92,6 +97,9 @@ pub struct Experiment {
     /// `[quantize]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantize: Option<Quantize>,
+    /// `[sparse]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparse: Option<Sparse>,
 }
 
 impl Experiment {
@@ -123,6 +131,10 @@ impl Experiment {
         }
         if let Some(quantize) = &self.quantize {
             quantize.check(&mut checker.within("quantize"));
+        }
+        if let Some(sparse) = &self.sparse {
+            sparse.check(&mut checker.within("sparse"));
+            sparse.check_beside(self.train.epochs, &mut checker.within("sparse"));
         }
         self.schedule.check_beside(self.train.epochs, self.optim.lr, &mut checker.within("schedule"));
     }

@@ -10,16 +10,16 @@ use super::decode::{Decoder, Pairs, Place, keys_of, kind, shorten, take_item};
 use super::suggest::{did_you_mean, nearest, one_of};
 use super::value::Item;
 use super::{
-    Adadelta, Adam, AdamW, Augment, Autobuild, Backward, Constant, Cosine, CosineRestarts, Data, Experiment, Group,
-    Import, Log, Model, ModelName, MultiStep, Named, OneCycle, Optim, OptimName, Poly, Quantize, Rule, Schedule,
-    ScheduleName, ScheduleUnit, Sgd, Shape, Step, Train,
+    AcDc, Adadelta, Adam, AdamW, Augment, Autobuild, Backward, Constant, Cosine, CosineRestarts, Data, Experiment, Gmp,
+    Group, Import, Log, Model, ModelName, MultiStep, Named, OneCycle, Optim, OptimName, Poly, Quantize, Rule, Schedule,
+    ScheduleName, ScheduleUnit, Sgd, Shape, Sparse, SparseInt8, Step, Train,
 };
 
 /// The keys above the first section.
 const TOP: &[&str] = &["name", "seed"];
 /// The sections.
 const SECTIONS: &[&str] =
-    &["data", "model", "backward", "train", "optim", "schedule", "log", "import", "autobuild", "quantize"];
+    &["data", "model", "backward", "train", "optim", "schedule", "log", "import", "autobuild", "quantize", "sparse"];
 
 /// The keys that every optimizer has. Those that are missing have a default that depends on the optimizer.
 #[derive(Default, Deserialize)]
@@ -82,6 +82,7 @@ pub(super) fn experiment(root: &DeTable<'_>, decoder: &mut Decoder) -> Experimen
     section(decoder, "log", &mut |decoder, section| experiment.log = plain::<Log>(decoder, section));
     section(decoder, "import", &mut |decoder, section| experiment.import = import(decoder, section));
     section(decoder, "quantize", &mut |decoder, section| experiment.quantize = Some(quantize(decoder, section)));
+    section(decoder, "sparse", &mut |decoder, section| experiment.sparse = Some(sparse(decoder, section)));
     section(decoder, "autobuild", &mut |decoder, section| {
         experiment.autobuild = Some(plain::<Autobuild>(decoder, section));
     });
@@ -136,6 +137,10 @@ fn all_keys() -> Vec<(&'static str, Vec<&'static str>)> {
         ("import", keys_of::<Import>().to_vec()),
         ("autobuild", keys_of::<Autobuild>().to_vec()),
         ("quantize", keys_of::<Quantize>().to_vec()),
+        ("sparse", keys_of::<Sparse>().to_vec()),
+        ("sparse.gmp", keys_of::<Gmp>().to_vec()),
+        ("sparse.acdc", keys_of::<AcDc>().to_vec()),
+        ("sparse.int8", keys_of::<SparseInt8>().to_vec()),
     ]
 }
 
@@ -172,16 +177,8 @@ fn data(decoder: &mut Decoder, mut section: Section<'_, '_>) -> Data {
     if !section.pairs.iter().any(|(key, _)| key.get_ref() == "dataset") {
         missing_key::<super::Dataset>(decoder, &section, "dataset");
     }
-    let augment = take_item(&mut section.pairs, "augment");
-    let mut data: Data = plain(decoder, section);
-    if let Some(item) = augment
-        && let Some(table) = decoder.table("data.augment", item)
-    {
-        let mut pairs = table.iter().collect();
-        refuse_unknown(decoder, &mut pairs, "data.augment", keys_of::<Augment>().to_vec());
-        data.augment = decoder.fields(&pairs);
-    }
-    data
+    let augment = inner(decoder, &mut section, "augment", "data.augment");
+    Data { augment, ..plain(decoder, section) }
 }
 
 fn model(decoder: &mut Decoder, mut section: Section<'_, '_>) -> Model {
@@ -221,6 +218,26 @@ fn import(decoder: &mut Decoder, mut section: Section<'_, '_>) -> Import {
 fn quantize(decoder: &mut Decoder, mut section: Section<'_, '_>) -> Quantize {
     let layer_bits = by_pattern(decoder, &mut section, "layer_bits");
     Quantize { layer_bits, ..plain(decoder, section) }
+}
+
+fn sparse(decoder: &mut Decoder, mut section: Section<'_, '_>) -> Sparse {
+    let layers = by_pattern(decoder, &mut section, "layers");
+    let gmp = inner(decoder, &mut section, "gmp", "sparse.gmp");
+    let acdc = inner(decoder, &mut section, "acdc", "sparse.acdc");
+    let int8 = inner(decoder, &mut section, "int8", "sparse.int8");
+    Sparse { layers, gmp, acdc, int8, ..plain(decoder, section) }
+}
+
+/// The section of that key within a section, which is one struct; `name` is its full name.
+fn inner<T: DeserializeOwned + Default>(
+    decoder: &mut Decoder,
+    section: &mut Section<'_, '_>,
+    key: &str,
+    name: &'static str,
+) -> T {
+    let Some(item) = take_item(&mut section.pairs, key) else { return T::default() };
+    let Some(table) = decoder.table(name, item) else { return T::default() };
+    plain(decoder, Section { name, item, pairs: table.iter().collect() })
 }
 
 /// The table of that name within a section, which has a value for each pattern.

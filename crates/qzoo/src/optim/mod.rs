@@ -10,6 +10,7 @@ pub use clip::{clip_by_norm, global_norm};
 
 use crate::experiment::{Optim, Rule};
 use crate::nn::{Parameter, Parameters};
+use crate::sparse::Masks;
 use qkernels::update::Updates;
 use qtensor::{DType, Error, Result, Tensor};
 use rules::Update;
@@ -89,6 +90,17 @@ impl Optimizer {
     /// Tensors of the size of a parameter that are kept for each.
     pub fn slots(&self) -> usize {
         slots(&self.rule).len()
+    }
+
+    /// Sets to zero what is remembered of weights that masks take away, so that they neither move nor come back with an old momentum.
+    ///
+    /// # Errors
+    /// The masks are those of another model.
+    pub fn mask(&mut self, masks: &Masks) -> Result<()> {
+        for (position, state) in self.state.iter_mut().enumerate() {
+            state.iter_mut().flat_map(|state| &mut state.slots).try_for_each(|slot| masks.apply(position, slot))?;
+        }
+        Ok(())
     }
 
     /// The learning rate of each parameter before the schedule, by position.

@@ -16,6 +16,8 @@ impl Trainer {
         if done >= steps {
             return Ok(None);
         }
+        self.change_masks(recorder)?;
+        self.swap_layers(recorder)?;
         let every = self.experiment.log.checkpoint_every_steps as u64;
         let mut batches = self.feed.train(epoch, done * self.accumulate())?;
         while self.state.position.step_in_epoch < steps {

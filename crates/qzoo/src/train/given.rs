@@ -15,9 +15,11 @@ use crate::run::{Environment, LogFile, RunFolder};
 /// The model of an experiment for images like those of `info`, with its initial weights.
 ///
 /// # Errors
-/// The model cannot take such images, or has no layer of a name in `[backward]`.
+/// The model cannot take such images, or has no layer of a name in `[backward]` or `[sparse]`.
 pub fn build_model(experiment: &Experiment, info: &DatasetInfo) -> Result<Model> {
-    Ok(Network::build(experiment, image_shape(info), info.classes.len())?.into_model())
+    let model = Network::build(experiment, image_shape(info), info.classes.len())?.into_model();
+    experiment.sparse.as_ref().map(|sparse| crate::sparse::layers(&model, sparse)).transpose()?;
+    Ok(model)
 }
 
 /// A run whose first weights come from elsewhere.

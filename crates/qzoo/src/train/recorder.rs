@@ -101,11 +101,13 @@ impl<'a> Recorder<'a> {
             ];
             values.extend(r.validation_loss.map(|v| ("epoch/validation_loss", v)));
             values.extend(r.validation_top1.map(|v| ("epoch/validation_top1", v)));
+            values.extend(r.sparsity.map(|v| ("epoch/sparsity", v)));
             events.scalars(r.step, &values)?;
             events.flush()?;
         }
+        let sparsity = r.sparsity.map(|v| format!("; {:.2} % zeros", 100.0 * v)).unwrap_or_default();
         self.log(&format!(
-            "epoch {}: train loss {:.4}, top-1 {:.2} %; test loss {:.4}, top-1 {:.2} %{}; {:.0} images/s",
+            "epoch {}: train loss {:.4}, top-1 {:.2} %; test loss {:.4}, top-1 {:.2} %{}{sparsity}; {:.0} images/s",
             r.epoch,
             r.train_loss,
             100.0 * r.train_top1,

@@ -1,5 +1,5 @@
 use super::TrainOptions;
-use super::save::{EMA, OPTIMIZER};
+use super::save::{EMA, MASK, OPTIMIZER};
 use super::trainer::{Parts, Trainer};
 use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointFolder, Purpose};
 use crate::experiment::Experiment;
@@ -79,6 +79,9 @@ impl Trainer {
             ema.parameters_mut().load(checkpoint.with_prefix(EMA)).map_err(misfit)?;
             // There is one update a step.
             ema.set_updates(checkpoint.state.position.step);
+        }
+        if let Some(pruner) = &mut self.pruner {
+            pruner.masks_mut().import(self.network.parameters(), checkpoint.with_prefix(MASK)).map_err(misfit)?;
         }
         let (epochs, limit_batches) = (self.state.epochs, self.state.limit_batches);
         self.state = crate::checkpoint::State { epochs, limit_batches, ..checkpoint.state };

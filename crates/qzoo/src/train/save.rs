@@ -11,11 +11,15 @@ use qtensor::{DType, Tensor};
 pub(super) const OPTIMIZER: &str = "optimizer:";
 /// Begins the names of the averaged weights.
 pub(super) const EMA: &str = "ema:";
+/// Begins the names of masks.
+pub(super) const MASK: &str = "mask:";
 
 impl Trainer {
     /// Saves everything that is needed to go on to the bit.
     pub(super) fn save_last(&mut self, recorder: &mut Recorder<'_>) -> Result<()> {
-        let tensors = training_tensors(&self.network, &self.optimizer, self.ema.as_ref());
+        let mut tensors = training_tensors(&self.network, &self.optimizer, self.ema.as_ref());
+        let masks = self.pruner.iter().flat_map(|pruner| pruner.masks().export(self.network.parameters()));
+        tensors.extend(masks.map(|(name, tensor)| (format!("{MASK}{name}"), tensor)));
         // A step may leave weights that only the next one would notice.
         if let Some((name, _)) = tensors.iter().find(|(_, tensor)| !is_finite(tensor)) {
             let loss = self.state.totals.loss / self.state.totals.images.max(1) as f64;

@@ -57,6 +57,7 @@ impl Trainer {
             }
             norm = global_norm(&sum)?;
         }
+        norm = self.mask_gradients(&mut sum, norm)?;
         if self.experiment.train.clip_norm > 0.0 {
             clip_by_norm(&mut sum, self.experiment.train.clip_norm)?;
         }

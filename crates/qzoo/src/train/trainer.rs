@@ -11,6 +11,7 @@ use crate::experiment::Experiment;
 use crate::optim::Optimizer;
 use crate::run::{EpochLine, MemoryPlan, RunFolder, RunResult, unix_seconds};
 use crate::schedule::Schedule;
+use crate::sparse::Pruner;
 use crate::{Error, Result};
 
 /// A run: everything that training an experiment needs, from the first step or from where an earlier process stopped.
@@ -25,6 +26,10 @@ pub struct Trainer {
     pub(super) optimizer: Optimizer,
     pub(super) schedule: Schedule,
     pub(super) ema: Option<Ema>,
+    /// Where the experiment is a sparse one.
+    pub(super) pruner: Option<Pruner>,
+    /// The generation of masks for which kernels were chosen.
+    pub(super) swapped: Option<u64>,
     pub(super) state: State,
     /// Where a continued run goes on.
     pub(super) resumed: Option<Position>,
@@ -51,6 +56,7 @@ pub struct Outcome {
 pub(super) struct Parts {
     feed: Feed,
     network: Network,
+    pruner: Option<Pruner>,
 }
 
 impl Parts {
@@ -61,7 +67,10 @@ impl Parts {
             return Err(DataError::Argument(message.into()).into());
         }
         let network = Network::build(experiment, image_shape(feed.info()), feed.info().classes.len())?;
-        Ok(Parts { feed, network })
+        // By the epochs of the experiment, so that those of a run that trains on are sparse as its last ones were.
+        let epochs = experiment.train.epochs as u64;
+        let pruner = experiment.sparse.as_ref().map(|s| Pruner::new(network.model(), s, experiment.seed, epochs));
+        Ok(Parts { feed, network, pruner: pruner.transpose()? })
     }
 }
 
@@ -93,7 +102,7 @@ impl Trainer {
         folder: RunFolder,
         (parts, options): (Parts, TrainOptions),
     ) -> Result<Self> {
-        let Parts { feed, network } = parts;
+        let Parts { feed, network, pruner } = parts;
         let epochs = options.epochs.unwrap_or(experiment.train.epochs) as u64;
         let steps = feed.batches_per_epoch().div_ceil(experiment.train.accumulate.max(1) as u64);
         let state =
@@ -109,6 +118,8 @@ impl Trainer {
             folder,
             feed,
             network,
+            pruner,
+            swapped: None,
             state,
             resumed: None,
             warnings: Vec::new(),
@@ -221,7 +232,10 @@ impl Trainer {
     fn out_of_patience(&self) -> bool {
         let patience = self.experiment.train.early_stop as u64;
         let best = self.state.best.as_ref().map_or(0, |best| best.epoch);
-        patience > 0 && self.state.position.epoch >= best + patience
+        let epoch = self.state.position.epoch;
+        // Accuracy that falls because weights are taken away says nothing of what training still brings.
+        let settled = self.pruner.as_ref().is_none_or(|pruner| pruner.phases().is_settled(epoch.saturating_sub(1)));
+        patience > 0 && settled && epoch >= best + patience
     }
 
     /// How a run ends that is over.
@@ -262,6 +276,7 @@ impl Trainer {
             test_top5: test.top5(),
             validation_loss: held_out.as_ref().map(|m| m.loss()),
             validation_top1: held_out.as_ref().map(|m| m.top1()),
+            sparsity: self.sparsity(epoch).map(|[sparsity, _]| sparsity),
         };
         for (loss, split) in [(Some(record.test_loss), "test"), (record.validation_loss, "validation")] {
             if loss.is_some_and(|loss| !loss.is_finite()) {
@@ -288,15 +303,18 @@ impl Trainer {
         Ok(if self.is_over() { None } else { self.must_stop(recorder) })
     }
 
-    /// Whether the epoch is the best so far; a later equal one is not.
+    /// Whether the epoch is the best so far; a later equal one is not. One with sparser phases is, whatever its accuracy, and one with denser phases is not: the
+    /// best network of a sparse experiment is a sparse one.
     fn enter_best(&mut self, record: &EpochRecord) -> bool {
         let (metric, value) = match record.validation_top1 {
             Some(value) => ("validation_top1", value),
             None => ("test_top1", record.test_top1),
         };
-        let better = self.state.best.as_ref().is_none_or(|best| value > best.value);
+        let sparsity = self.sparsity(record.epoch - 1).map(|[_, wanted]| wanted);
+        let better = self.state.best.as_ref().is_none_or(|best| (sparsity, value) > (best.sparsity, best.value));
         if better {
-            let best = Best { metric: metric.into(), value, epoch: record.epoch, test_top1: record.test_top1 };
+            let (metric, epoch, test_top1) = (metric.into(), record.epoch, record.test_top1);
+            let best = Best { metric, value, epoch, test_top1, sparsity };
             self.state.best = Some(best);
         }
         better
