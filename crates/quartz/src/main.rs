@@ -49,6 +49,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Report(arguments) => commands::report::run(arguments),
         Command::Autobuild(arguments) => commands::autobuild::run(arguments),
         Command::Quantize(arguments) => commands::quantize::run(arguments),
+        Command::Sparsify(arguments) => commands::sparsify::run(arguments),
         Command::List(arguments) => commands::list::run(arguments),
         Command::Data(arguments) => commands::data::run(arguments),
         Command::Doctor(arguments) => commands::doctor::run(arguments),

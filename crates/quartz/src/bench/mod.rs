@@ -7,6 +7,7 @@ mod memory;
 mod process;
 mod qlinear;
 mod quantize;
+mod sparse;
 mod steps;
 mod timing;
 
@@ -66,6 +67,7 @@ fn line(row: &Map<String, Value>) -> String {
                 name if name.ends_with("seconds") => {
                     format!("{} {:.3} ms", name.trim_end_matches("seconds").trim_end_matches('_'), number * 1e3)
                 }
+                name if name.ends_with("_error") => format!("{name} {number:.4}"),
                 name if name.ends_with("of_peak") => format!("{name} {:.1} %", number * 100.0),
                 "bytes" => format!("{:.1} MiB", number / 1024.0 / 1024.0),
                 name => format!("{name} {number:.1}"),
@@ -100,6 +102,7 @@ pub(crate) fn run(arguments: &Bench) -> Result<(), Failure> {
             Benchmark::Linear => linear::run(&bencher, &of_length::<3>(shapes))?,
             Benchmark::Qlinear => qlinear::run(&bencher, &of_length::<3>(shapes))?,
             Benchmark::Quantize => quantize::run(&bencher, &of_length::<3>(shapes))?,
+            Benchmark::Sparse => sparse::run(&bencher, arguments)?,
             Benchmark::Infer => steps::infer(&bencher, arguments)?,
             Benchmark::Train => steps::train(&bencher, arguments)?,
             Benchmark::Memory => memory::run(&bencher, arguments)?,

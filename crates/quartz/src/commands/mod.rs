@@ -14,5 +14,7 @@ mod profile;
 pub(crate) mod quantize;
 pub(crate) mod report;
 pub(crate) mod signals;
+mod source;
+pub(crate) mod sparsify;
 pub(crate) mod summary;
 pub(crate) mod train;

@@ -1,10 +1,9 @@
 //! `quantize`: the weights of a trained network in few bits.
 
 pub(crate) mod show;
-mod source;
 
 use crate::args::Quantize;
-use crate::commands::{signals, summary, train};
+use crate::commands::{signals, source, summary, train};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use qzoo::experiment::{Experiment, Override};
@@ -23,12 +22,14 @@ pub(crate) fn run(arguments: &Quantize) -> Result<(), Failure> {
     let stop = signals::stop_flag()?;
     let path = match (arguments.checkpoint.as_ref().or(arguments.run.as_ref()), &file) {
         (Some(path), _) => path.clone(),
-        (None, None) => source::most_recent()?,
+        (None, None) => source::most_recent("quantize experiments/gpfq_mnist.toml")?,
         (None, Some(experiment)) => match source::newest(experiment)? {
             Some(path) => path,
             None if arguments.check => return check_untrained(experiment, arguments),
-            None if experiment.import.file.is_some() => source::import(experiment, arguments)?,
-            None => source::train(experiment, arguments, &stop)?,
+            None if experiment.import.file.is_some() => {
+                source::import(experiment, &arguments.root, arguments.output.quiet)?
+            }
+            None => source::train(experiment, &arguments.root, arguments.output.quiet, &stop)?,
         },
     };
     let evaluator = Evaluator::open(&path)?;

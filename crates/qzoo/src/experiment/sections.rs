@@ -10,9 +10,9 @@ use super::decode::{Decoder, Pairs, Place, keys_of, kind, shorten, take_item};
 use super::suggest::{did_you_mean, nearest, one_of};
 use super::value::Item;
 use super::{
-    AcDc, Adadelta, Adam, AdamW, Augment, Autobuild, Backward, Constant, Cosine, CosineRestarts, Data, Experiment, Gmp,
-    Group, Import, Log, Model, ModelName, MultiStep, Named, OneCycle, Optim, OptimName, Poly, Quantize, Rule, Schedule,
-    ScheduleName, ScheduleUnit, Sgd, Shape, Sparse, SparseInt8, Step, Train,
+    AcDc, Adadelta, Adam, AdamW, Augment, Autobuild, Backward, Constant, Cosine, CosineRestarts, Data, Experiment,
+    Finetune, Gmp, Group, Import, Log, Model, ModelName, MultiStep, Named, OneCycle, Optim, OptimName, Poly, Quantize,
+    Rule, Schedule, ScheduleName, ScheduleUnit, Sgd, Shape, Sparse, SparseInt8, Step, Train,
 };
 
 /// The keys above the first section.
@@ -141,6 +141,7 @@ fn all_keys() -> Vec<(&'static str, Vec<&'static str>)> {
         ("sparse.gmp", keys_of::<Gmp>().to_vec()),
         ("sparse.acdc", keys_of::<AcDc>().to_vec()),
         ("sparse.int8", keys_of::<SparseInt8>().to_vec()),
+        ("sparse.finetune", keys_of::<Finetune>().to_vec()),
     ]
 }
 
@@ -225,7 +226,10 @@ fn sparse(decoder: &mut Decoder, mut section: Section<'_, '_>) -> Sparse {
     let gmp = inner(decoder, &mut section, "gmp", "sparse.gmp");
     let acdc = inner(decoder, &mut section, "acdc", "sparse.acdc");
     let int8 = inner(decoder, &mut section, "int8", "sparse.int8");
-    Sparse { layers, gmp, acdc, int8, ..plain(decoder, section) }
+    let is_finetuned = section.pairs.iter().any(|(key, _)| key.get_ref() == "finetune");
+    let finetune = inner(decoder, &mut section, "finetune", "sparse.finetune");
+    let finetune = is_finetuned.then_some(finetune);
+    Sparse { layers, gmp, acdc, int8, finetune, ..plain(decoder, section) }
 }
 
 /// The section of that key within a section, which is one struct; `name` is its full name.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::check::Checker;
+use super::finetune::Finetune;
 use super::named::named_enum;
 use super::pattern;
 use super::sparse_phases::{AcDc, Gmp};
@@ -85,6 +86,9 @@ pub struct Sparse {
     pub acdc: AcDc,
     /// `[sparse.int8]`.
     pub int8: SparseInt8,
+    /// `[sparse.finetune]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<Finetune>,
 }
 
 impl Default for Sparse {
@@ -101,6 +105,7 @@ impl Default for Sparse {
             gmp: Gmp::default(),
             acdc: AcDc::default(),
             int8: SparseInt8::default(),
+            finetune: None,
         }
     }
 }
@@ -163,6 +168,9 @@ impl Sparse {
         }
         self.gmp.check(&mut checker.within("gmp"));
         self.acdc.check(&mut checker.within("acdc"));
+        if let Some(finetune) = &self.finetune {
+            finetune.check(&mut checker.within("finetune"));
+        }
         let percentile = self.int8.percentile;
         if !(percentile > 0.5 && percentile <= 1.0) {
             let message = format!("\"percentile\" must be above 0.5 and at most 1, not {percentile}");
@@ -191,6 +199,7 @@ impl Sparse {
 
     /// What cannot be told without the number of epochs.
     pub(super) fn check_beside(&self, epochs: usize, checker: &mut Checker<'_>) {
+        let epochs = self.finetune.as_ref().map_or(epochs, |finetune| finetune.epochs);
         match self.method {
             SparsifierName::Gmp => self.gmp.check_beside(epochs, &mut checker.within("gmp")),
             SparsifierName::AcDc => self.acdc.check_beside(epochs, &mut checker.within("acdc")),

@@ -8,6 +8,7 @@
 //! measured, what was chosen and why.
 
 mod decision;
+mod finetune;
 mod layers;
 mod masks;
 mod phases;
@@ -20,11 +21,15 @@ mod table;
 mod trial;
 
 pub use decision::{Decision, Kernels, SwapTable, Timing};
+pub use finetune::{
+    BEGINNING, FINETUNING, FinetuneOptions, FinetuneTable, FinetuneWatch, Variant, VariantResult, beginning, finetune,
+    variants,
+};
 pub use layers::{PrunableLayer, layers};
 pub use masks::Masks;
 pub use phases::{Change, Phases};
 pub use pruner::Pruner;
-pub use site::{Site, sites};
+pub use site::{Site, images, sites};
 pub use sparsifier::{Sparsifier, prune};
 pub use swap::{Swap, SwapOptions};
 pub use table::LayerSparsity;

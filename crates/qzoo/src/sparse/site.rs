@@ -5,6 +5,7 @@ use crate::models::Model;
 use crate::nn::{Body, Composite, Leaves, Map, Phase, Projection, Sees, marks};
 use qgraph::{Probe, SightingKind, Tape, Var};
 use qtensor::Tensor;
+use qtensor::random::{Purpose, Stream, StreamKey};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,6 +39,16 @@ pub fn sites(model: &Model, images: &Tensor) -> Result<Vec<Site>> {
         }
     }
     Ok(sites)
+}
+
+/// Random images of the size that a network takes, for measurements.
+///
+/// # Errors
+/// There is no room.
+pub fn images(model: &Model, batch: usize) -> Result<Tensor> {
+    let [channels, height, width] = model.input();
+    let key = StreamKey { seed: 0, purpose: Purpose::Test, epoch: 0, index: 0 };
+    Ok(Stream::new(key).normal_tensor([batch, channels, height, width], 0.0, 1.0)?.to_channels_last())
 }
 
 /// The shape of what each projection is given, by its name.

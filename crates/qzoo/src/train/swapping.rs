@@ -17,6 +17,11 @@ const STEPS: usize = 3;
 const TOLERANCE: f64 = 1.0;
 
 impl Trainer {
+    /// The share of weights of pruned layers that masks hold at zero; 0 for a dense network.
+    pub fn zeros(&self) -> f64 {
+        self.pruner.as_ref().map_or(0.0, |pruner| pruner.masks().sparsity())
+    }
+
     /// Chooses the kernels of pruned layers where masks have changed. A table that an earlier process made for the same numbers of weights holds: sparse and dense kernels round differently,
     /// and a run that goes on should give the same bits.
     pub(super) fn swap_layers(&mut self, recorder: &mut Recorder<'_>) -> Result<()> {

@@ -69,7 +69,8 @@ impl Parts {
         let network = Network::build(experiment, image_shape(feed.info()), feed.info().classes.len())?;
         // By the epochs of the experiment, so that those of a run that trains on are sparse as its last ones were.
         let epochs = experiment.train.epochs as u64;
-        let pruner = experiment.sparse.as_ref().map(|s| Pruner::new(network.model(), s, experiment.seed, epochs));
+        let sparse = experiment.sparse.as_ref().filter(|sparse| sparse.finetune.is_none());
+        let pruner = sparse.map(|s| Pruner::new(network.model(), s, experiment.seed, epochs));
         Ok(Parts { feed, network, pruner: pruner.transpose()? })
     }
 }

@@ -1,6 +1,6 @@
-//! Which network is quantized.
+//! Which trained network a command starts from.
 
-use crate::args::Quantize;
+use crate::args::DataRoot;
 use crate::commands::signals::Stop;
 use crate::commands::{import, train};
 use crate::failure::Failure;
@@ -16,12 +16,12 @@ fn is_trained(run: &Path) -> bool {
     (has("result.json") || has("import.json")) && !has(RESULT)
 }
 
-/// The most recent trained run.
-pub(super) fn most_recent() -> Result<PathBuf, Failure> {
+/// The most recent trained run; `command` is what `--run` or an experiment would be told.
+pub(super) fn most_recent(command: &str) -> Result<PathBuf, Failure> {
     latest_where(Path::new(train::RUNS), None, is_trained)?.ok_or_else(|| {
         Failure::usage(format!(
-            "there is no trained run below {0}; train one with `quartz train experiments/quickstart.toml`, name one with --run, \
-             or name an experiment, which is trained first: `quartz quantize experiments/gpfq_mnist.toml`",
+            "there is no trained run below {0}; train one with `quartz train experiments/quickstart.toml`, name one, \
+             or name an experiment, which is trained first: `quartz {command}`",
             train::RUNS
         ))
     })
@@ -44,10 +44,10 @@ pub(super) fn newest(experiment: &Experiment) -> Result<Option<PathBuf>, Failure
 }
 
 /// Makes a run of the checkpoint that the experiment names.
-pub(super) fn import(experiment: &Experiment, arguments: &Quantize) -> Result<PathBuf, Failure> {
-    let source = import::Source { experiment, file: None, root: &arguments.root, out: None, allow_dropped: false };
+pub(super) fn import(experiment: &Experiment, root: &DataRoot, quiet: bool) -> Result<PathBuf, Failure> {
+    let source = import::Source { experiment, file: None, root, out: None, allow_dropped: false };
     let (report, folder) = source.import()?;
-    if !arguments.output.quiet {
+    if !quiet {
         let (tensors, path) = (report.matched.len(), folder.path().display());
         anstream::eprintln!("{path}: {tensors} tensors from {}", report.file);
     }
@@ -55,17 +55,17 @@ pub(super) fn import(experiment: &Experiment, arguments: &Quantize) -> Result<Pa
 }
 
 /// Trains the experiment, or goes on with a training of it that has not ended, and returns the folder of the run.
-pub(super) fn train(experiment: &Experiment, arguments: &Quantize, stop: &Stop) -> Result<PathBuf, Failure> {
+pub(super) fn train(experiment: &Experiment, root: &DataRoot, quiet: bool, stop: &Stop) -> Result<PathBuf, Failure> {
     let options = TrainOptions {
-        data_root: qzoo::data::data_root(arguments.root.data.as_deref()),
+        data_root: qzoo::data::data_root(root.data.as_deref()),
         stop: stop.flag.clone(),
         ..TrainOptions::default()
     };
     let trainer = match unfinished(experiment)? {
-        Some(path) => train::go_on(&path, &arguments.root, options)?,
-        None => train::begin(experiment.clone(), None, &arguments.root, options)?,
+        Some(path) => train::go_on(&path, root, options)?,
+        None => train::begin(experiment.clone(), None, root, options)?,
     };
-    let (path, outcome) = train::complete(trainer, &arguments.root, arguments.output.quiet)?;
+    let (path, outcome) = train::complete(trainer, root, quiet)?;
     match outcome.end {
         End::Interrupted => {
             Err(Failure::signal(stop.number(), "interrupted; everything is saved, go on with the same command"))
@@ -88,6 +88,8 @@ fn unfinished(experiment: &Experiment) -> Result<Option<PathBuf>, Failure> {
 pub(super) fn same_training(one: &Experiment, other: &Experiment) -> bool {
     let plain = |experiment: &Experiment| Experiment {
         quantize: None,
+        // With a finetuning the training before it is dense.
+        sparse: experiment.sparse.clone().filter(|sparse| sparse.finetune.is_none()),
         log: qzoo::experiment::Log::default(),
         ..experiment.clone()
     };
