@@ -176,9 +176,17 @@ fn the_books_tell_the_sparsity_and_the_best_network_is_sparse() {
     let weights = weights.get("fc2.weight").unwrap().to_vec::<f32>().unwrap();
     assert!(weights.iter().filter(|w| **w == 0.0).count() >= (0.8 * weights.len() as f64) as usize);
 
+    let layers = RunReader::open(&path).unwrap().sparsity().unwrap().unwrap();
+    assert_eq!(layers.iter().map(|layer| layer.name.as_str()).collect::<Vec<_>>(), ["fc2", "fc3"]);
+    for layer in &layers {
+        let all = layer.shape.iter().product::<usize>() as f64;
+        assert_eq!(all - layer.nonzeros as f64, (0.8 * all).round(), "{layer:?}");
+    }
+
     let path = root.path().join("dense");
     run(experiment(&[SGD]), &path);
     assert!(!fs::read_to_string(path.join("metrics.jsonl")).unwrap().contains("sparsity"));
+    assert_eq!(RunReader::open(&path).unwrap().sparsity().unwrap(), None);
     let checkpoint = last(&path);
     assert_eq!(checkpoint.with_prefix("mask:").count(), 0);
     assert_eq!(checkpoint.state.best.unwrap().sparsity, None);
