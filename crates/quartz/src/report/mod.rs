@@ -10,6 +10,7 @@ mod plots;
 mod quantization;
 pub(crate) mod search;
 mod sections;
+mod sparsity;
 
 use crate::failure::Failure;
 use qzoo::data::{Dataset, Splits, data_root};
@@ -54,6 +55,9 @@ fn training(run: &RunReader, images: &ImageSource<'_>) -> Result<String, Failure
     }
     if let Some(memory) = run.memory()? {
         body += &html::section("Memory and time by backward mode", &memory::table(&memory));
+    }
+    if let Some(layers) = run.sparsity()? {
+        body += &html::section("Zeros by layer", &sparsity::table(&layers));
     }
     Ok(body + &html::section("Epochs", &sections::epochs(&metrics)))
 }

@@ -70,6 +70,10 @@ pub(super) fn charts(metrics: &Metrics) -> String {
             ),
         ),
         (
+            "Zeros among the weights of pruned layers",
+            curves(&[by_epoch("zeros", &|e| e.sparsity)], &Labels { x, y: "zeros", percent: true }),
+        ),
+        (
             "Learning rate",
             curves(&[by_step("learning rate", &|s| s.lr)], &Labels { x, y: "learning rate", percent: false }),
         ),

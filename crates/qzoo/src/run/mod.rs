@@ -10,6 +10,7 @@
 //! | `checkpoints/` | `last`, `best` and earlier ones |
 //! | `evaluation.json`, `profile.json`, `result.json` | final accuracy by class with samples, time and memory by layer, totals |
 //! | `memory.json` | memory and time by layer in each backward mode |
+//! | `sparsity.json` | the pruned layers, where the experiment is a sparse one |
 //! | `lock` | keeps a second writer out |
 
 mod clock;

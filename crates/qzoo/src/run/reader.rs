@@ -2,6 +2,7 @@ use super::{
     Environment, EvaluationReport, MemoryProfile, Metrics, Profile, Result, RunError, RunResult, read_metrics,
 };
 use crate::quantize::{DETAILS, Details, RESULT, SearchResult};
+use crate::sparse::LayerSparsity;
 use serde::de::DeserializeOwned;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,14 @@ impl RunReader {
     /// The file cannot be read or is damaged.
     pub fn memory(&self) -> Result<Option<MemoryProfile>> {
         self.json("memory.json")
+    }
+
+    /// The pruned layers of the last network; `None` before the end of the run, and where nothing is pruned.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn sparsity(&self) -> Result<Option<Vec<LayerSparsity>>> {
+        self.json("sparsity.json")
     }
 
     /// What the quantization came to; `None` where the run has no quantized weights.

@@ -36,12 +36,13 @@ impl Mask {
             return Err(Error::shape(OP, message));
         }
         // In the memory order of the values, so that both are walked side by side.
-        let mut kept = values.empty_like_of(DType::U8);
-        if kept.strides() == self.kept.strides() {
-            kept = self.kept.clone();
+        let kept = if values.layout().like().strides() == self.kept.strides() {
+            self.kept.clone()
         } else {
-            kept.copy_from(&self.kept)?;
-        }
+            let mut ordered = values.empty_like_of(DType::U8);
+            ordered.copy_from(&self.kept)?;
+            ordered
+        };
         let values = values.memory_mut::<f32>()?;
         for (value, kept) in values.iter_mut().zip(kept.memory::<u8>()?) {
             *value = if *kept == 0 { 0.0 } else { *value };
@@ -55,14 +56,11 @@ impl Masks {
     ///
     /// # Errors
     /// Another number of truth values than there are weights, or a position without a parameter.
-    pub fn new(
-        parameters: &Parameters,
-        kept: impl IntoIterator<Item = (usize, Vec<bool>)>,
-    ) -> Result<Self, crate::Error> {
+    pub fn new(parameters: &Parameters, kept: impl IntoIterator<Item = (usize, Vec<bool>)>) -> Result<Self> {
         let mut masks = BTreeMap::new();
         for (position, flags) in kept {
             let Some(parameter) = parameters.parameters().get(position) else {
-                return Err(Error::argument(OP, format!("there is no parameter {position}")).into());
+                return Err(Error::argument(OP, format!("there is no parameter {position}")));
             };
             let kept = flags.into_iter().map(u8::from).collect();
             masks.insert(position, Mask::new(Tensor::from_vec(*parameter.value.shape(), kept)?)?);

@@ -70,7 +70,7 @@ impl Sparsifier {
             kept.push((layer.position, flags.to_vec()));
             rest = others;
         }
-        Masks::new(parameters, kept)
+        Ok(Masks::new(parameters, kept)?)
     }
 
     /// The share of zeros on the way to the final one.

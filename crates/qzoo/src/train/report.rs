@@ -17,6 +17,9 @@ impl Trainer {
     pub(super) fn report(&mut self, recorder: &mut Recorder<'_>) -> Result<End> {
         self.write_profile()?;
         self.write_memory()?;
+        if let Some(pruner) = &self.pruner {
+            self.folder.write_json("sparsity.json", &pruner.masks().table(self.network.parameters()))?;
+        }
         let mut network = self.evaluated_network();
         let mut which = "last";
         if self.state.best.is_some() && self.checkpoints.best().exists() {
