@@ -211,7 +211,8 @@ fn what_is_kept_is_small() {
         tape.retained().bytes()
     };
     let [f32, int8] = [SparseArithmetic::F32, SparseArithmetic::Int8(SparseInt8::default())].map(kept);
-    assert!(f32 >= int8 + 3 * layer.x.numel(), "{f32} and {int8} bytes");
+    // Step and code of 0 take a line of memory.
+    assert!(f32 + 64 >= int8 + 3 * layer.x.numel(), "{f32} and {int8} bytes");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// `[O, C / groups, kh, kw]`, of which those outside the pattern are not looked at and have the gradient 0, and, as an optional third input, `b` `[out]`. Results and gradients have the
 /// batch innermost in memory ([`qkernels::sparse`]), so layers that follow one another permute nothing.
 ///
-/// Keeps `x` where the weights need a gradient and the op before cannot compute it again, as bytes where products are made of them; the weights of the pattern; and the output where there is
+/// Keeps `x` where the weights need a gradient and the op before cannot compute it again, as bytes where products are made of them; the weights; and the output where there is
 /// an activation.
 #[derive(Clone, Debug)]
 pub struct SparseMap {
@@ -58,10 +58,9 @@ impl Vjp for SparseMap {
 
     fn save(&self, record: &Record<'_>, saved: &mut Saved) {
         saved.keep_if(self.activation != Activation::None, record.output);
-        let Some((values, codes)) = record.taps.split_first() else { return };
-        saved.keep(values);
+        saved.keep(&record.inputs[1]);
         let is_restorable = record.restorable.first().is_some_and(Option::is_some);
-        match (&self.arithmetic, codes) {
+        match (&self.arithmetic, record.taps) {
             (SparseArithmetic::Int8(int8), [codes, range]) if record.needs[1] => {
                 saved.keep(range);
                 if is_restorable || int8.masks_inputs() { saved.keep_input(record, 0) } else { saved.keep(codes) }
@@ -77,7 +76,7 @@ impl Vjp for SparseMap {
             unary_grad_assign(function, &saved.take()?, &mut dy)?;
         }
         let dy = fitting(dy, DType::F32)?;
-        let values = saved.take()?;
+        let values = self.plan.pattern().gather(&saved.take()?)?;
         let [dx, dw] = match &self.arithmetic {
             SparseArithmetic::F32 => self.backward_f32(&mut saved, [&values, &dy], needs)?,
             SparseArithmetic::Int8(int8) => backward_int8(self, *int8, &mut saved, [&values, &dy], needs)?,
@@ -136,7 +135,6 @@ impl Op for SparseMap {
                 (y, Some(taps))
             }
         };
-        context.tap(values);
         taps.into_iter().flatten().for_each(|tap| context.tap(tap));
         fitting(y, dtype)
     }
