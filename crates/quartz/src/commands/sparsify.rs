@@ -61,11 +61,17 @@ pub(crate) fn run(arguments: &Sparsify) -> Result<(), Failure> {
     for variant in &table.variants {
         crate::report::write_with_images(&RunReader::open(&variant.run)?, arguments.root.data.as_deref())?;
     }
+    let name = folder.file_name().map_or_else(|| "finetuning".into(), |name| name.to_string_lossy().into_owned());
+    let report = folder.join("report.html");
+    qzoo::checkpoint::atomic::write(&report, crate::report::kernels::finetuning(&name, &table))?;
     if arguments.output.json {
         println!("{}", serde_json::to_string(&table)?);
     } else {
         show::print(&table);
         println!("{}", folder.display());
+    }
+    if !arguments.output.quiet {
+        anstream::eprintln!("report: {}", report.display());
     }
     Ok(())
 }

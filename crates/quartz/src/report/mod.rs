@@ -4,6 +4,7 @@ pub(crate) mod analysis;
 mod bars;
 mod heat;
 pub(crate) mod html;
+pub(crate) mod kernels;
 mod memory;
 mod pixels;
 mod plots;
@@ -58,6 +59,9 @@ fn training(run: &RunReader, images: &ImageSource<'_>) -> Result<String, Failure
     }
     if let Some(layers) = run.sparsity()? {
         body += &html::section("Zeros by layer", &sparsity::table(&layers));
+    }
+    if let Some(tables) = run.swaps()? {
+        body += &html::section("Kernels by layer", &kernels::decisions(&tables));
     }
     Ok(body + &html::section("Epochs", &sections::epochs(&metrics)))
 }

@@ -2,7 +2,8 @@ use super::{
     Environment, EvaluationReport, MemoryProfile, Metrics, Profile, Result, RunError, RunResult, read_metrics,
 };
 use crate::quantize::{DETAILS, Details, RESULT, SearchResult};
-use crate::sparse::LayerSparsity;
+use crate::sparse::{LayerSparsity, SwapTable};
+use crate::train::SWAPS;
 use serde::de::DeserializeOwned;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -87,6 +88,14 @@ impl RunReader {
     /// The file cannot be read or is damaged.
     pub fn sparsity(&self) -> Result<Option<Vec<LayerSparsity>>> {
         self.json("sparsity.json")
+    }
+
+    /// The decision table of each change of masks; `None` where the run is not a sparse one.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn swaps(&self) -> Result<Option<Vec<SwapTable>>> {
+        self.json(SWAPS)
     }
 
     /// What the quantization came to; `None` where the run has no quantized weights.

@@ -64,7 +64,7 @@ impl Decision {
     }
 }
 
-/// What is decided about a network with certain masks. A run keeps the table of each change of its masks in `sparse.json`.
+/// What is decided about a network with certain masks. A run keeps the table of each change of its masks in `kernels.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SwapTable {
     /// Images of a batch.

@@ -10,7 +10,7 @@ use qkernels::rounding::Clip;
 use std::time::Instant;
 
 /// The decision tables of a run, in its folder.
-pub const SWAPS: &str = "sparse.json";
+pub const SWAPS: &str = "kernels.json";
 /// Whole steps that are measured of the dense and of the swapped network, which take turns after one each that warms up.
 const STEPS: usize = 3;
 /// How much slower a swapped network may be.
