@@ -85,8 +85,14 @@ impl SwapTable {
         self.layers.iter().any(|layer| layer.choice != Kernels::Dense)
     }
 
-    /// What came of it, in a line.
-    pub fn message(&self) -> String {
+    /// What came of it: a line for each layer that was measured, and one for the network.
+    pub fn lines(&self) -> Vec<String> {
+        let measured = self.layers.iter().filter(|layer| !layer.timings.is_empty());
+        let line = |layer: &Decision| format!("{} ({}): {}: {}", layer.layer, layer.kind, layer.choice, layer.why);
+        measured.map(line).chain([self.message()]).collect()
+    }
+
+    fn message(&self) -> String {
         let count = |kernels| self.layers.iter().filter(|layer| layer.choice == kernels).count();
         let [f32, int8] = [Kernels::F32, Kernels::Int8].map(count);
         let step = self.step.map(|[dense, swapped]| {

@@ -3,6 +3,7 @@ use super::recorder::Recorder;
 use super::trainer::Trainer;
 use crate::Result;
 use crate::experiment::{self, Arithmetic, Int8Gradients, Int8Range, Sparse};
+use crate::nn::SparseLayers;
 use crate::run::read_json;
 use crate::sparse::{Kernels, Masks, Swap, SwapOptions, SwapTable};
 use qgraph::ops::{GradientCodes, SparseArithmetic, SparseInt8};
@@ -31,6 +32,10 @@ impl Trainer {
             return Ok(());
         }
         self.swapped = Some(masks.generation());
+        if masks.is_empty() {
+            self.network.model_mut().set_sparse(SparseLayers::new());
+            return Ok(());
+        }
         let mut swap = Swap::new(SwapOptions::new(&settings));
         let path = self.folder.path().join(SWAPS);
         let mut tables = read_json::<Vec<SwapTable>>(&path)?.unwrap_or_default();
@@ -39,7 +44,7 @@ impl Trainer {
         let (table, network) = self.on_first_batch(|network, lesson| {
             let pattern = |position| masks.pattern(position).map(|pattern| &**pattern);
             let mut network = network.clone();
-            network.model_mut().set_sparse(Default::default());
+            network.model_mut().set_sparse(SparseLayers::new());
             let mut table = match known {
                 Some(table) => table,
                 None => swap.decide(network.model(), lesson.images, pattern)?,
@@ -60,7 +65,9 @@ impl Trainer {
         })?;
         self.network.model_mut().set_sparse(network.model().sparse().clone());
         if !is_known {
-            recorder.note(&table.message())?;
+            for line in table.lines() {
+                recorder.note(&line)?;
+            }
             tables.push(table);
             self.folder.write_json(SWAPS, &tables)?;
         }

@@ -178,6 +178,7 @@ impl Trainer {
         if self.saved.is_none() {
             self.save_last(recorder)?;
         }
+        self.swap_layers(recorder)?;
         let mut pace = Pace::default();
         let mut end = None;
         while end.is_none() && !self.is_over() {
