@@ -178,12 +178,12 @@ fn pools() -> Result<()> {
             for order in [1, 5] {
                 let dy = arranged(&values(y.shape(), 7, 1.0), order);
                 let dx = max_pool2d_grad(&dy, &places, x.shape())?;
-                assert!(is_batch_innermost(&dx));
+                // Places of one sample or of one place have the order of dense layers as well, and so have such gradients.
+                assert!(is_batch_innermost(&dx) || places.layout().is_channels_last());
                 assert_close(&dx, &max_pool2d_grad(&f64s(&dy), &places, x.shape())?, 1e-6, 1e-6);
             }
             let dy = inner(y.shape(), 7, 1.0);
             let dx = avg_pool2d_grad(&dy, x.shape(), params)?;
-            // A gradient of one sample or of one place has the order of dense layers as well.
             assert!(is_batch_innermost(&dx) || dy.layout().is_channels_last());
             assert_close(&dx, &avg_pool2d_grad(&f64s(&dy), x.shape(), params)?, 1e-6, 1e-6);
         }
@@ -321,7 +321,8 @@ fn sums_by_channel() -> Result<()> {
         let dy = inner(shape, 4, 1.0);
         let axes: Vec<usize> = (0..shape.len()).filter(|axis| *axis != 1).collect();
         let sum = qkernels::reduce::sum(&dy, &axes, false)?;
-        assert_close(&sum, &qkernels::reduce::sum(&f64s(&dy), &axes, false)?, 1e-6, 1e-5);
+        let count = (dy.numel() / shape[1]) as f64;
+        assert_close(&sum, &qkernels::reduce::sum(&f64s(&dy), &axes, false)?, 1e-5, 1e-6 * count.sqrt());
     }
     Ok(())
 }
