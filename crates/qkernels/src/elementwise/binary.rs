@@ -1,7 +1,8 @@
 //! Vector forms of the binary operations.
 
 use super::BinaryOp;
-use super::operands::{aligned, dense, repeated_run, same_order};
+use super::operands::{aligned, dense, repeated_run, same_order, value_of_runs};
+use super::runs::sweep_runs;
 use super::sweep::{Into, Map, Over, Sweep, Tiled, TiledFirst, sweep};
 use crate::isa::Isa;
 use crate::layout;
@@ -63,12 +64,13 @@ fn broadcast<M: Map<2>>(map: M, op: &'static str, a: &Tensor, b: &Tensor) -> Res
     if *b.shape() == shape {
         let b = dense(b);
         let mut out = b.empty_like();
-        match repeated_run(a, &b)? {
-            Some(run) => sweep(TiledFirst(map), [b.memory::<f32>()?], [run.memory()?], [out.memory_mut()?]),
-            None => {
-                let a = aligned(&a.expand(shape)?, &b)?;
-                sweep(Into(map), [a.memory::<f32>()?, b.memory()?], [], [out.memory_mut()?]);
-            }
+        if let Some(run) = repeated_run(a, &b)? {
+            sweep(TiledFirst(map), [b.memory::<f32>()?], [run.memory()?], [out.memory_mut()?]);
+        } else if let Some(values) = value_of_runs(a, &b)? {
+            sweep_runs(TiledFirst(map), [b.memory::<f32>()?], [values.memory()?], out.memory_mut()?);
+        } else {
+            let a = aligned(&a.expand(shape)?, &b)?;
+            sweep(Into(map), [a.memory::<f32>()?, b.memory()?], [], [out.memory_mut()?]);
         }
         return Ok(out);
     }
@@ -81,11 +83,15 @@ fn broadcast<M: Map<2>>(map: M, op: &'static str, a: &Tensor, b: &Tensor) -> Res
 /// `a` is dense and has the shape of the result.
 fn second_repeats<M: Map<2>>(map: M, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let mut out = a.empty_like();
-    if a.shape() != b.shape()
-        && let Some(run) = repeated_run(b, a)?
-    {
-        sweep(Tiled(map), [a.memory::<f32>()?], [run.memory()?], [out.memory_mut()?]);
-        return Ok(out);
+    if a.shape() != b.shape() {
+        if let Some(run) = repeated_run(b, a)? {
+            sweep(Tiled(map), [a.memory::<f32>()?], [run.memory()?], [out.memory_mut()?]);
+            return Ok(out);
+        }
+        if let Some(values) = value_of_runs(b, a)? {
+            sweep_runs(Tiled(map), [a.memory::<f32>()?], [values.memory()?], out.memory_mut()?);
+            return Ok(out);
+        }
     }
     let b = aligned(&b.expand(a.shape())?, a)?;
     sweep(Into(map), [a.memory::<f32>()?, b.memory()?], [], [out.memory_mut()?]);
@@ -98,11 +104,15 @@ fn over<M: Map<2>>(map: M, a: &mut Tensor, b: &Tensor) -> Result<()> {
         *a = second_repeats(map, &dense(a), b)?;
         return Ok(());
     }
-    if a.shape() != b.shape()
-        && let Some(run) = repeated_run(b, a)?
-    {
-        sweep::<_, f32, 0, 1, 1>(Tiled(map), [], [run.memory()?], [a.memory_mut()?]);
-        return Ok(());
+    if a.shape() != b.shape() {
+        if let Some(run) = repeated_run(b, a)? {
+            sweep::<_, f32, 0, 1, 1>(Tiled(map), [], [run.memory()?], [a.memory_mut()?]);
+            return Ok(());
+        }
+        if let Some(values) = value_of_runs(b, a)? {
+            sweep_runs::<_, f32, 0, 1>(Tiled(map), [], [values.memory()?], a.memory_mut()?);
+            return Ok(());
+        }
     }
     let wide = b.expand(a.shape())?;
     let b = if same_order(&wide, a) { wide } else { aligned(&wide, a)? };

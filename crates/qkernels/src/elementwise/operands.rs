@@ -91,3 +91,25 @@ pub(crate) fn repeated_run(x: &Tensor, like: &Tensor) -> Result<Option<Tensor>> 
     }
     Ok(Some(run))
 }
+
+/// Runs shorter than this are not worth a pass of their own.
+const SHORTEST_RUN: usize = 64;
+
+/// Where `x`, broadcast to the shape of the dense tensor `like`, stays the same along runs of its memory, as a value for each channel does with the batch innermost: the value of each
+/// run, in the order of memory.
+pub(crate) fn value_of_runs(x: &Tensor, like: &Tensor) -> Result<Option<Tensor>> {
+    let wide = x.expand(like.shape())?;
+    let axes = memory_axes(like);
+    let fast = axes.iter().take_while(|a| wide.strides()[**a] == 0).count();
+    let (fast, slow) = axes.split_at(fast);
+    if fast.iter().map(|a| like.shape()[*a]).product::<usize>() < SHORTEST_RUN {
+        return Ok(None);
+    }
+    let mut values = wide;
+    for axis in fast {
+        values = values.slice(*axis, 0..values.shape()[*axis].min(1))?;
+    }
+    let mut order: Vec<usize> = (0..like.rank()).filter(|axis| !slow.contains(axis)).collect();
+    order.extend(slow.iter().rev());
+    Ok(Some(values.permute(&order)?.contiguous()))
+}

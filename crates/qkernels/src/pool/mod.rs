@@ -205,7 +205,7 @@ pub fn avg_pool2d(x: &Tensor, params: &PoolParams) -> Result<Tensor> {
         return order.back(&y);
     }
     let y = naive::pool::avg_pool(&naive::values("avg_pool2d", x)?, &windows);
-    Ok(naive::tensor(windows.output_shape(), y, x.dtype())?.to_channels_last())
+    ordered_as(x, &naive::tensor(windows.output_shape(), y, x.dtype())?)
 }
 
 /// Gradient of [`avg_pool2d`] with respect to its input of shape `x_shape`.
@@ -224,7 +224,7 @@ pub fn avg_pool2d_grad(dy: &Tensor, x_shape: &[usize], params: &PoolParams) -> R
         return order.back(&dx);
     }
     let dx = naive::pool::avg_pool_grad(&naive::values("avg_pool2d_grad", dy)?, &windows);
-    Ok(naive::tensor(x_shape, dx, dy.dtype())?.to_channels_last())
+    ordered_as(dy, &naive::tensor(x_shape, dx, dy.dtype())?)
 }
 
 /// The mean of each plane, `[N, C]`.

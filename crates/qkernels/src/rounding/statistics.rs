@@ -152,15 +152,45 @@ impl Lanes {
     #[inline(always)]
     pub(super) fn add(&mut self, values: &[f32]) {
         self.count += values.len();
-        // One array at a time, over values that stay in the nearest cache: with several at once the compiler pairs numbers of different arrays instead of neighbours.
+        // Twice over values that stay in the nearest cache: numbers of 32 bits, then of 64, whose additions overlap. A loop for each array keeps neighbours in vectors; in a common
+        // one the compiler pairs numbers of different arrays.
         for block in values.chunks(BLOCK) {
-            accumulate(&mut self.min, block, |min, x| if x < min { x } else { min });
-            accumulate(&mut self.max, block, |max, x| if x > max { x } else { max });
-            accumulate(&mut self.zeros, block, |zeros, x| zeros + if x == 0.0 { 1.0 } else { 0.0 });
-            accumulate(&mut self.sum, block, |sum, x| sum + f64::from(x));
-            accumulate(&mut self.squares, block, |sum, x| sum + f64::from(x) * f64::from(x));
-            accumulate(&mut self.magnitudes, block, |sum, x| sum + f64::from(x.abs()));
+            self.extremes(block);
+            self.sums(block);
         }
+    }
+
+    /// Smallest and largest value, and the number of zeros.
+    #[inline(always)]
+    fn extremes(&mut self, values: &[f32]) {
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let (mut min, mut max, mut zeros) = (self.min, self.max, [0u32; LANES]);
+        let mut step = |x: &[f32]| {
+            min.iter_mut().zip(x).for_each(|(min, x)| *min = if *x < *min { *x } else { *min });
+            max.iter_mut().zip(x).for_each(|(max, x)| *max = if *x > *max { *x } else { *max });
+            zeros.iter_mut().zip(x).for_each(|(zeros, x)| *zeros += u32::from(*x == 0.0));
+        };
+        chunks.iter().for_each(|x| step(x));
+        step(rest);
+        (self.min, self.max) = (min, max);
+        self.zeros.iter_mut().zip(zeros).for_each(|(sum, zeros)| *sum += f64::from(zeros));
+    }
+
+    /// Sums of the values, of their squares and of their magnitudes.
+    #[inline(always)]
+    fn sums(&mut self, values: &[f32]) {
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let (mut sum, mut squares, mut magnitudes) = (self.sum, self.squares, self.magnitudes);
+        let mut step = |x: &[f64]| {
+            sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+            squares.iter_mut().zip(x).for_each(|(sum, x)| *sum += x * x);
+            magnitudes.iter_mut().zip(x).for_each(|(sum, x)| *sum += x.abs());
+        };
+        chunks.iter().for_each(|x| step(&x.map(f64::from)));
+        let mut last = [0.0; LANES];
+        last.iter_mut().zip(rest).for_each(|(wide, x)| *wide = f64::from(*x));
+        step(&last[..rest.len()]);
+        (self.sum, self.squares, self.magnitudes) = (sum, squares, magnitudes);
     }
 
     #[inline(always)]
@@ -176,18 +206,4 @@ impl Lanes {
             sum_of_magnitudes: self.magnitudes.iter().sum(),
         }
     }
-}
-
-/// Takes each value into its lane.
-#[inline(always)]
-fn accumulate<T: Copy>(lanes: &mut [T; LANES], values: &[f32], with: impl Fn(T, f32) -> T) {
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut sums = *lanes;
-    for x in chunks {
-        for i in 0..LANES {
-            sums[i] = with(sums[i], x[i]);
-        }
-    }
-    sums.iter_mut().zip(rest).for_each(|(sum, x)| *sum = with(*sum, *x));
-    *lanes = sums;
 }

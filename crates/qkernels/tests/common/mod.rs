@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use qkernels::sparse::to_batch_innermost;
 use qtensor::{DType, Tensor};
 
 /// Smooth pseudo-random f32 values within `±scale`.
@@ -15,9 +16,9 @@ pub(crate) fn values(shape: &[usize], salt: usize, scale: f32) -> Tensor {
 }
 
 /// The ways in which [`arranged`] can lay out a tensor.
-pub(crate) const ARRANGEMENTS: usize = 5;
+pub(crate) const ARRANGEMENTS: usize = 6;
 
-/// The same elements in another memory order: row-major, channels-last, axes reversed, a slice of something larger, every second one of a wider axis.
+/// The same elements in another memory order: row-major, channels-last, axes reversed, a slice of something larger, every second one of a wider axis, the batch innermost.
 pub(crate) fn arranged(x: &Tensor, how: usize) -> Tensor {
     let wide = |axis: usize, factor: usize| {
         let mut dims = x.shape().to_vec();
@@ -56,6 +57,7 @@ pub(crate) fn arranged(x: &Tensor, how: usize) -> Tensor {
             let end = 2 * x.shape()[0];
             fill(wide(0, 2), &|p| p.slice_step(0, 0..end, 2).unwrap())
         }
+        5 => to_batch_innermost(x).unwrap(),
         _ => x.contiguous(),
     }
 }
