@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sparse layers of Quartz beside PyTorch's dense ones and SparseProp, in alternating rounds.
 
-    sparse_peers.py QUARTZ [--threads N] [--rounds N] [--mask magnitude|random] [--batch N ...] [--sparsity S ...]
+    sparse_peers.py QUARTZ [--threads N] [--rounds N] [--mask magnitude|random] [--batch N ...] [--sparsity S ...] [--no-sparseprop]
 
 QUARTZ is the program, such as target/release/quartz. Needs PyTorch 2 and numpy, and for its columns sparseprop 0.1.14, which pip builds from source:
 
@@ -80,8 +80,14 @@ def peers(row, options):
     w = prune(w, row["sparsity"], options.mask)
     with torch.no_grad():
         dense.weight.copy_(w)
-    sparse = min(passes(layout(w), x) for layout in layouts) if SparseLinear else None
+    has_sparse = SparseLinear and not options.no_sparseprop
+    sparse = min(passes(layout(w), x) for layout in layouts) if has_sparse else None
     return passes(dense, x), sparse
+
+
+# How often ResNet-18 has a layer, by what begins its row.
+REPEATED = {"64,64,56,3": 4, "128,128,28,3": 3, "256,256,14,3": 3, "512,512,7,3": 3}
+COUNTS = {}
 
 
 def name(row):
@@ -96,6 +102,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--mask", choices=["magnitude", "random"], default="magnitude")
     parser.add_argument("--batch", type=int, nargs="*", default=[64])
+    parser.add_argument("--no-sparseprop", action="store_true", help="leave its columns out: it takes minutes at large batches")
     parser.add_argument("--sparsity", type=float, nargs="*", default=[0.9, 0.95, 0.98])
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -108,7 +115,13 @@ def main():
             times = [torch_dense, sparseprop or float("nan"), *ours]
             old = best.get(name(row), times)
             best[name(row)] = [min(pair) for pair in zip(old, times)]
+            if row["bench"] == "sparse_resnet18":
+                shape = ",".join(str(row[key]) for key in ("c", "k", "hw", "kernel"))
+                COUNTS[name(row)] = REPEATED.get(shape, 1)
     columns = ("torch", "sparseprop", "dense", "f32", "int8", "ratio", "f32")
+    total = [sum(COUNTS.get(layer, 0) * times[i] for layer, times in best.items()) for i in range(5)]
+    if any(total):
+        best["all of ResNet-18"] = total
     print(f"{'layer':42}" + "".join(f"{column:>12}" for column in columns))
     for row, (torch_dense, sparseprop, dense, f32, int8) in best.items():
         times = "".join(f"{1e3 * seconds:12.2f}" for seconds in (torch_dense, sparseprop, dense, f32, int8))

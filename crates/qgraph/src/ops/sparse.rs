@@ -75,10 +75,12 @@ impl Vjp for SparseMap {
         if let Some(function) = of_epilogue(self.name(), self.activation)? {
             unary_grad_assign(function, &saved.take()?, &mut dy)?;
         }
-        let dy = fitting(dy, DType::F32)?;
         let values = self.plan.pattern().gather(&saved.take()?)?;
         let [dx, dw] = match &self.arithmetic {
-            SparseArithmetic::F32 => self.backward_f32(&mut saved, [&values, &dy], needs)?,
+            SparseArithmetic::F32 => {
+                let dy = fitting(dy.clone(), DType::F32)?;
+                self.backward_f32(&mut saved, [&values, &dy], needs)?
+            }
             SparseArithmetic::Int8(int8) => backward_int8(self, *int8, &mut saved, [&values, &dy], needs)?,
         };
         let dx = dx.map(|dx| fitting(dx, dtype)).transpose()?;
@@ -122,16 +124,15 @@ impl Op for SparseMap {
             }
         };
         let dtype = x.dtype();
-        let x = fitting(x.clone(), DType::F32)?;
         let values = self.plan.pattern().gather(w)?;
-        let operands = Operands { x: &x, values: &values, bias };
         let (y, taps) = match &self.arithmetic {
             SparseArithmetic::F32 => {
+                let x = fitting(x.clone(), DType::F32)?;
                 let call = Forward { x: &x, values: &values, bias, activation: self.activation };
                 (self.plan.forward(&call)?, None)
             }
             SparseArithmetic::Int8(int8) => {
-                let (y, taps) = forward_int8(self, *int8, operands)?;
+                let (y, taps) = forward_int8(self, *int8, Operands { x, values: &values, bias })?;
                 (y, Some(taps))
             }
         };

@@ -57,6 +57,9 @@ impl SparseInt8 {
 /// The output, and for the backward pass the codes of `x` with their range.
 pub(super) fn forward_int8(map: &SparseMap, int8: SparseInt8, operands: Operands<'_>) -> Result<(Tensor, [Tensor; 2])> {
     let Operands { x, values, bias } = operands;
+    // Other rules than by the largest magnitude look at f32.
+    let x = if int8.masks_inputs() { fitting(x.clone(), DType::F32)? } else { x.clone() };
+    let x = &x;
     let quantizer = Quantizer::choose_bytes(x, int8.inputs)?;
     let codes = ByteCodes::quantize(x, &quantizer, Rounding::Nearest)?;
     let weights = map.plan.quantize(values, &int8.scheme(false))?;
@@ -84,7 +87,7 @@ pub(super) fn backward_int8(
         let x_codes = if x.dtype() == DType::U8 {
             ByteCodes::new(x, &inputs)?
         } else {
-            let x = fitting(x, DType::F32)?;
+            let x = if int8.masks_inputs() { fitting(x, DType::F32)? } else { x };
             let codes = ByteCodes::quantize(&x, &inputs, Rounding::Nearest)?;
             clipped = int8.masks_inputs().then_some((inputs, x));
             codes
@@ -126,15 +129,25 @@ fn of_range(range: &Tensor) -> Result<Quantizer> {
     Ok(Quantizer::new(format, Groups::Tensor, vec![scale])?)
 }
 
+/// Whether a rule looks at no more than statistics, which bf16 has too.
+fn is_of_statistics(clip: Clip) -> bool {
+    !matches!(clip, Clip::Percentile(_) | Clip::Mse)
+}
+
 /// Gradients around a code of 128.
 fn gradient_codes(dy: &Tensor, how: GradientCodes, rounding: Rounding) -> Result<ByteCodes> {
     match how {
         GradientCodes::Uniform(clip) => {
+            let dy = if dy.dtype() == DType::BF16 && !is_of_statistics(clip) {
+                &fitting(dy.clone(), DType::F32)?
+            } else {
+                dy
+            };
             let quantizer = Quantizer::choose(dy, Groups::Tensor, Format::Offset, clip)?;
             Ok(ByteCodes::quantize(dy, &quantizer, rounding)?)
         }
         GradientCodes::Logarithmic => {
-            let dy = to_batch_innermost(dy)?;
+            let dy = to_batch_innermost(&fitting(dy.clone(), DType::F32)?)?;
             let axes: Vec<usize> = (1..dy.rank()).chain([0]).collect();
             let logarithmic = Logarithmic::choose(&dy, Groups::Tensor, LEVELS)?;
             let exponents = logarithmic.quantize(&dy.permute(&axes)?, rounding)?;

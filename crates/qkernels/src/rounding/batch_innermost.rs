@@ -5,8 +5,9 @@ use super::noise::Rounding;
 use super::pass::{Look, Run, bytes_mut};
 use super::quantizer::{Quantizer, Steps};
 use super::statistics::{Lanes, Statistics};
+use crate::cast::from_bf16;
 use crate::isa::{Isa, Kernel, dispatch};
-use crate::par;
+use crate::{layout, par};
 use qtensor::{DType, Error, Result, Tensor};
 use std::ops::Range;
 
@@ -19,7 +20,7 @@ const TILE: usize = 128;
 const DEPTH: usize = 128;
 
 impl Quantizer {
-    /// The codes of an f32 tensor `[N, …]` of any strides, for example images `[N, C, H, W]`, as a row-major tensor `[…, N]`: rows of `N` bytes, one for each feature. Row-major and channels-last
+    /// The codes of a tensor `[N, …]` of any strides, f32 or bf16, for example images `[N, C, H, W]`, as a row-major tensor `[…, N]`: rows of `N` bytes, one for each feature. Row-major and channels-last
     /// values are transposed in blocks; other orders work, more slowly. Only a quantizer with one scale can do this.
     ///
     /// # Errors
@@ -37,7 +38,10 @@ impl Quantizer {
     }
 
     fn to_batch_innermost(&self, x: &Tensor, rounding: Rounding, look: Look) -> Result<(Tensor, Statistics)> {
-        if x.dtype() != DType::F32 {
+        if x.dtype() == DType::BF16 && !layout::is_batch_innermost(x) {
+            return self.to_batch_innermost(&from_bf16(x)?, rounding, look);
+        }
+        if !matches!(x.dtype(), DType::F32 | DType::BF16) {
             return Err(Error::DType { op: OP, expected: DType::F32, found: x.dtype() });
         }
         if *self.groups() != Groups::Tensor || self.scales().len() != 1 {

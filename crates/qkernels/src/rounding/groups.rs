@@ -35,6 +35,11 @@ impl Groups {
         self.of_any(op, x)
     }
 
+    /// As [`of`](Self::of), for f32 and bf16.
+    pub(super) fn of_floats(&self, op: &'static str, x: &Tensor) -> Result<Grouped> {
+        if x.dtype() == DType::BF16 { self.of_any(op, x) } else { self.of(op, x) }
+    }
+
     /// As [`of`](Self::of), for any element type.
     pub(super) fn of_any(&self, op: &'static str, x: &Tensor) -> Result<Grouped> {
         let count = x.numel();

@@ -1,5 +1,6 @@
 //! One pass over memory from f32 to codes of a byte.
 
+use super::floats::{BLOCK, Floats};
 use super::groups::{Grouped, not_finite, parts};
 use super::noise::{GROUP, Noise, Rounding};
 use super::statistics::{Measure, Statistics, join};
@@ -9,8 +10,6 @@ use qtensor::{Result, Tensor};
 
 /// Values that one thread takes at a time: whole groups of noise.
 const PIECE: usize = 32 * 1024;
-/// Values that stay in the nearest cache between their statistics and their codes.
-const BLOCK: usize = 4096;
 
 /// The code of a number.
 pub(super) trait Code: Copy + Send + Sync {
@@ -43,20 +42,21 @@ impl Pass<'_> {
     /// # Errors
     /// A value that is infinite or not a number.
     pub(super) fn run<C: Code>(&self, to: &mut [u8], code: impl Fn(usize) -> C + Sync) -> Result<Vec<Statistics>> {
-        let from = self.grouped.x.memory::<f32>()?;
+        let from = Floats::of(&self.grouped.x)?;
         let pieces = par::map_chunks(to, PIECE, |piece, to| {
             let start = piece * PIECE;
             let mut noise = self.rounding.noise();
+            let mut room = [0.0; BLOCK];
             let (mut seen, mut finite) = (Vec::new(), true);
             for (group, part) in parts(&self.grouped.starts, start..start + to.len()) {
                 for at in part.clone().step_by(BLOCK) {
                     let block = at..part.end.min(at + BLOCK);
+                    let from = from.block(block.clone(), &mut room);
                     if self.look == Look::Statistics {
-                        seen.push((group, dispatch(Measure(&from[block.clone()]))));
+                        seen.push((group, dispatch(Measure(from))));
                     }
                     let to = &mut to[block.start - start..block.end - start];
-                    let run =
-                        Run { from: &from[block], to, first: at as u64, code: code(group), noise: noise.as_mut() };
+                    let run = Run { from, to, first: at as u64, code: code(group), noise: noise.as_mut() };
                     finite &= dispatch(run);
                 }
             }

@@ -124,7 +124,7 @@ impl Quantizer {
         Self::choose_by(x, groups, |_| format, clip)
     }
 
-    /// As [`choose`](Self::choose) with one scale, as u8 codes around 0 or 128: [`Format::Unsigned`] where no value is negative, as behind a ReLU, else [`Format::Offset`].
+    /// As [`choose`](Self::choose) with one scale, of f32 or, for rules that need no more than statistics, bf16, as u8 codes around 0 or 128: [`Format::Unsigned`] where no value is negative, as behind a ReLU, else [`Format::Offset`].
     ///
     /// # Errors
     /// As [`choose`](Self::choose).

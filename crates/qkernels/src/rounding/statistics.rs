@@ -1,5 +1,6 @@
 //! What ranges are chosen by: extremes and moments in f64, the same bits on every instruction set and for any number of threads.
 
+use super::floats::{BLOCK, Floats};
 use super::groups::{Groups, not_finite, parts};
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::par;
@@ -9,8 +10,6 @@ use qtensor::{Result, Tensor};
 const LANES: usize = 16;
 /// Values that one thread takes at a time.
 const PIECE: usize = 32 * 1024;
-/// Values that stay in the nearest cache.
-const BLOCK: usize = 4096;
 
 /// Extremes and sums of a group of values.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,17 +38,23 @@ impl Default for Statistics {
 }
 
 impl Statistics {
-    /// Of each group of an f32 tensor.
+    /// Of each group of a tensor in f32 or bf16.
     ///
     /// # Errors
     /// Another element type, groups that do not fit, or a value that is infinite or not a number: the message says where.
     pub fn of(x: &Tensor, groups: &Groups) -> Result<Vec<Statistics>> {
         let op = "rounding statistics";
-        let grouped = groups.of(op, x)?;
-        let memory = grouped.x.memory::<f32>()?;
-        let pieces = par::map(memory.len().div_ceil(PIECE), |i| {
-            let range = i * PIECE..memory.len().min((i + 1) * PIECE);
-            parts(&grouped.starts, range).map(|(group, part)| (group, dispatch(Measure(&memory[part])))).collect()
+        let grouped = groups.of_floats(op, x)?;
+        let values = Floats::of(&grouped.x)?;
+        let pieces = par::map(values.len().div_ceil(PIECE), |i| {
+            let mut room = [0.0; BLOCK];
+            let mut seen = Vec::new();
+            for (group, part) in parts(&grouped.starts, i * PIECE..values.len().min((i + 1) * PIECE)) {
+                for block in values.blocks(part) {
+                    seen.push((group, dispatch(Measure(values.block(block, &mut room)))));
+                }
+            }
+            seen
         });
         let all = join(grouped.count(), pieces);
         if all.iter().all(Statistics::is_finite) { Ok(all) } else { Err(not_finite(op, x)) }

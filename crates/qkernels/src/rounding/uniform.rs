@@ -57,7 +57,7 @@ impl Code for InRange {
 }
 
 impl Quantizer {
-    /// The codes of an f32 tensor: `round(x / scale) + zero point`, within the range of the format. They have the memory order of `x` where that has no gaps, and, by channel, starts with
+    /// The codes of a tensor in f32 or bf16: `round(x / scale) + zero point`, within the range of the format. They have the memory order of `x` where that has no gaps, and, by channel, starts with
     /// axis 0; else they are row-major. One pass over memory.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Quantizer {
         look: Look,
     ) -> Result<(Tensor, Vec<Statistics>)> {
         let op = "quantize";
-        let grouped = self.check(op, self.groups().of(op, x)?)?;
+        let grouped = self.check(op, self.groups().of_floats(op, x)?)?;
         let mut codes = grouped.x.empty_like_of(self.format().dtype());
         let pass = Pass { op, grouped: &grouped, rounding, look };
         let statistics = pass.run(bytes_mut(&mut codes)?, |group| self.steps(group))?;
