@@ -4,6 +4,7 @@ mod batch_innermost;
 mod clips;
 #[path = "../common/mod.rs"]
 mod common;
+mod halves;
 mod logarithmic;
 mod running;
 mod sawb;
