@@ -9,10 +9,13 @@ use crate::isa::{self, Isa, Kernel};
 use crate::par::SharedOut;
 use std::ops::Range;
 
+/// Bytes.
+const CACHE_LINE: usize = 64;
+
 /// Vectors of bytes in the largest tile of sums: each has four vectors of sums, beside which four of bytes are interleaved.
 const fn most_sums<I: Isa>() -> usize {
     let tiles = most_vectors::<I>() / 2;
-    if tiles > 3 { tiles - 3 } else { 1 }
+    if tiles > 4 { tiles - 4 } else { 1 }
 }
 
 /// The tiles of [`ByteSums`], or, where `true`, of [`ByteProducts`].
@@ -30,7 +33,7 @@ impl Kernel for Registers {
         if self.is_products {
             Tiling { lanes, most: most_vectors::<I>(), sizes: &[1, 2, 3, 4, 6, 8, 12, 16], bytes: 1 }
         } else {
-            Tiling { lanes, most: most_sums::<I>(), sizes: &[1, 2, 3, 4, 5], bytes: 1 }
+            Tiling { lanes, most: most_sums::<I>(), sizes: &[1, 2, 3, 4], bytes: 1 }
         }
     }
 }
@@ -85,7 +88,7 @@ impl Kernel for ByteSums<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        by_size!(isa, self.length, 4 * I::LANES, most_sums::<I>(), self, [1 2 3 4 5]);
+        by_size!(isa, self.length, 4 * I::LANES, most_sums::<I>(), self, [1 2 3 4]);
     }
 }
 
@@ -101,11 +104,16 @@ impl<const V: usize, const PART: bool> Kernel for Sized<ByteSums<'_>, V, PART> {
             // Σ w · (x - zero point) = Σ w · x - zero point · Σ w, modulo 2^32, in which the result fits.
             let first = isa.splat_i32(weights.sums[channel].wrapping_mul(-i32::from(zero_point)));
             let mut sums = [[first; 4]; V];
+            // The target is rarely in a cache: its lines are on their way while the sums are made.
+            for line in (0..length).step_by(CACHE_LINE / size_of::<f32>()) {
+                // SAFETY: the strip of this channel lies in the output.
+                isa.prefetch(unsafe { output.at(at + channel * step + line) });
+            }
             let range = items.of(channel);
             for (offsets, word) in items.offsets[range.clone()].iter().zip(&weights.words[range]) {
                 let rows = offsets.map(|offset| items.values(offset, length));
                 let word = isa.splat_i32(*word);
-                unrolled!(AT in [0 1 2 3 4] if AT < V => {
+                unrolled!(AT in [0 1 2 3] if AT < V => {
                     let bytes = isa.interleave_bytes(rows.map(
                         #[inline(always)]
                         |row| load::<I, V, PART>(isa, row, AT),
@@ -119,7 +127,7 @@ impl<const V: usize, const PART: bool> Kernel for Sized<ByteSums<'_>, V, PART> {
             let to = unsafe { std::slice::from_raw_parts_mut(output.at(at + channel * step), length) };
             let factor = isa.splat(self.0.factors[channel]);
             let bias = isa.splat(self.0.bias.map_or(0.0, |bias| bias[channel]));
-            unrolled!(AT in [0 1 2 3 4] if AT < V => {
+            unrolled!(AT in [0 1 2 3] if AT < V => {
                 let words = isa.in_order(sums[AT]);
                 unrolled!(K in [0 1 2 3] if true => {
                     let sum = isa.add(isa.mul(isa.to_f32(words[K]), factor), bias);
