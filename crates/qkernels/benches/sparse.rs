@@ -1,19 +1,24 @@
 //! Sparse layers beside the dense kernels of the same shape, on magnitude-pruned weights: forward pass and both gradients, from row-major inputs and gradients, the change
-//! of the memory order included; dense convolutions get theirs channels-last. Shares are of the multiply-adds that are left.
+//! of the memory order included; dense convolutions get theirs channels-last. Then the same in bytes, where weights, inputs and gradients are quantized each time, by ranges that are known.
+//! Shares are of the multiply-adds that are left, and of the peak of f32.
 
 mod common;
 
 use common::Rates;
 use criterion::Criterion;
-use qkernels::sparse::{Forward, Pattern, Plan, to_batch_innermost};
+use qkernels::rounding::{Clip, Format, Groups, Quantizer, Rounding};
+use qkernels::sparse::{ByteCodes, ByteForward, ByteScheme, Forward, Pattern, Plan, to_batch_innermost};
 use qkernels::{Activation, Conv2dParams, Gemm, conv2d, conv2d_input_grad, conv2d_weight_grad};
 use qtensor::random::{Purpose, Stream, StreamKey};
 use qtensor::{Result, Tensor};
 
+const fn key(index: u64) -> StreamKey {
+    StreamKey { seed: 1, purpose: Purpose::Test, epoch: 0, index }
+}
+
 /// Numbers near a normal distribution.
 fn random(shape: &[usize], index: u64) -> Result<Tensor> {
-    let key = StreamKey { seed: 1, purpose: Purpose::Test, epoch: 0, index };
-    Stream::new(key).normal_tensor(shape, 0.0, 1.0)
+    Stream::new(key(index)).normal_tensor(shape, 0.0, 1.0)
 }
 
 /// Weights of which the share `sparsity` that is smallest is 0.
@@ -39,6 +44,15 @@ fn step(plan: &Plan, values: &Tensor, x: &Tensor, dy: &Tensor) -> Result<[Tensor
     Ok([y, plan.input_grad(&dy, values)?, plan.weight_grad(&x, &dy)?])
 }
 
+/// All three passes in bytes.
+fn byte_step(plan: &Plan, values: &Tensor, [x, dy]: [(&Tensor, &Quantizer); 2]) -> Result<[Tensor; 3]> {
+    let weights = plan.quantize(values, &ByteScheme::default())?;
+    let x = ByteCodes::quantize(x.0, x.1, Rounding::Nearest)?;
+    let y = plan.forward_int8(&ByteForward { x: &x, weights: &weights, bias: None, activation: Activation::None })?;
+    let dy = ByteCodes::quantize(dy.0, dy.1, Rounding::Stochastic(key(3)))?;
+    Ok([y, plan.input_grad_int8(&dy, &weights)?, plan.weight_grad_int8(&x, &dy)?])
+}
+
 /// A layer to measure.
 struct Layer<'a> {
     name: String,
@@ -54,6 +68,8 @@ impl Layer<'_> {
         let y_shape = plan(&full).expect("sizes that fit").output_shape(x.shape()[0]);
         let dy = random(&y_shape, 2).expect("a small shape");
         let operations = |weights: usize| 6 * weights * dy.numel() / w_shape[0];
+        let quantizer = |x: &Tensor| Quantizer::choose(x, Groups::Tensor, Format::Offset, Clip::AbsMax);
+        let quantizers = [x, &dy].map(|x| quantizer(x).expect("finite numbers"));
         let (weights, last) = (random(w_shape, 0).expect("a small shape"), dy.to_channels_last());
         let time = rates.bench(&format!("{name}/dense"), operations(full.len()), || dense(&weights, &last));
         for sparsity in [0.8, 0.9, 0.95, 0.98, 0.99] {
@@ -65,6 +81,12 @@ impl Layer<'_> {
             let sparse = rates.bench(&name, operations(pattern.len()), || step(&plan, &values, x, &dy));
             if time.is_finite() && sparse.is_finite() {
                 println!("{:24}{:.2} times as fast as dense", "", time / sparse);
+            }
+            let operands = [(*x, &quantizers[0]), (&dy, &quantizers[1])];
+            let bytes =
+                rates.bench(&format!("{name}/int8"), operations(pattern.len()), || byte_step(&plan, &values, operands));
+            if sparse.is_finite() && bytes.is_finite() {
+                println!("{:24}{:.2} times as fast as f32", "", sparse / bytes);
             }
         }
     }

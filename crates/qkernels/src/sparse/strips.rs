@@ -24,6 +24,8 @@ pub(super) struct Tiling {
     pub(super) sizes: &'static [usize],
     /// Bytes of a source number.
     pub(super) bytes: usize,
+    /// Whether a tile may hold some rows of a short strip.
+    pub(super) is_tall: bool,
 }
 
 /// The tiles of f32 on the instruction set in use.
@@ -39,6 +41,7 @@ impl Kernel for Registers {
             most: most_vectors::<I>(),
             sizes: &[1, 2, 3, 4, 6, 8, 12, 16],
             bytes: size_of::<f32>(),
+            is_tall: false,
         }
     }
 }
@@ -61,6 +64,31 @@ impl Tiling {
         walk.span[0] * (length + (walk.span[1] - 1) * batch) * self.bytes
     }
 
+    /// A strip down the rows: as many together as a tile holds, and a cache what they read.
+    fn units(&self, walk: &Walk, batch: usize, strip: &Strip, rows: &[Rows]) -> Vec<Unit> {
+        let line = strip.length.div_ceil(self.lanes);
+        let may_be_tall = self.is_tall && strip.length.is_multiple_of(self.lanes);
+        let width = (strip.length + (walk.span[1] - 1) * batch) * self.bytes * walk.source[0];
+        let fits = |rows: usize, step: usize| {
+            let is_size = may_be_tall && rows * line <= self.most && self.sizes.contains(&(rows * line));
+            rows == 1 || (is_size && ((rows - 1) * step + walk.span[0]) * width <= CACHE)
+        };
+        let mut units = Vec::new();
+        for Rows { first, count, steps } in rows {
+            let mut done = 0;
+            while done < *count {
+                let left = count - done;
+                let most = (1..=left.min(self.most)).rev().find(|rows| fits(*rows, steps[0])).unwrap_or(1);
+                let even = left.div_ceil(left.div_ceil(most));
+                let together = (1..=even).rev().find(|rows| fits(*rows, steps[0])).unwrap_or(1);
+                let row = Run { first: first.first + done * steps[1], base: first.base + done * steps[0], ..*first };
+                units.push(Unit { strip: *strip, row, rows: together, steps: *steps });
+                done += together;
+            }
+        }
+        units
+    }
+
     /// The same with smaller tiles where the source values of a strip would not fit a cache of so many bytes.
     pub(super) fn within(self, walk: &Walk, batch: usize, cache: usize) -> Tiling {
         let fits = |most: &usize| walk.source[0] * self.window(walk, batch, most * self.lanes) <= cache;
@@ -81,25 +109,74 @@ pub(super) struct Strip {
     class: usize,
 }
 
-/// A strip of a target row.
+/// The numbers of a tile: of one target row, or of some with the same taps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    /// Of a row.
+    pub(super) length: usize,
+    pub(super) rows: usize,
+    /// From a row to the next in the source and in the target.
+    pub(super) pitches: [usize; 2],
+}
+
+impl Extent {
+    /// Vectors of so many lanes.
+    #[inline(always)]
+    pub(super) fn vectors(&self, lanes: usize) -> usize {
+        self.rows * self.length.div_ceil(lanes)
+    }
+}
+
+/// A strip of a target row, or of some rows with the same taps where it is short.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unit {
     pub(super) strip: Strip,
     row: Run,
+    rows: usize,
+    /// From a row to the next in the source and in the target.
+    steps: [usize; 2],
+}
+
+/// Target rows with the same taps, some steps apart.
+struct Rows {
+    first: Run,
+    count: usize,
+    /// From a row to the next in the source and in the target.
+    steps: [usize; 2],
+}
+
+impl Rows {
+    /// All of a walk, those of a class one after the other.
+    fn of(walk: &Walk) -> Vec<Rows> {
+        let mut places = walk.rows.places();
+        places.sort_by_key(|place| place.class);
+        let mut all: Vec<Rows> = Vec::new();
+        for place in places {
+            if let Some(Rows { first, count, steps }) = all.last_mut().filter(|rows| rows.first.class == place.class) {
+                let last = [first.base + (*count - 1) * steps[0], first.first + (*count - 1) * steps[1]];
+                let found = [place.base.wrapping_sub(last[0]), place.first - last[1]];
+                if *count == 1 || *steps == found {
+                    *steps = found;
+                    *count += 1;
+                    continue;
+                }
+            }
+            all.push(Rows { first: place, count: 1, steps: [0; 2] });
+        }
+        all
+    }
 }
 
 /// The target pixels of a direction for a batch.
 pub(super) struct Strips<'a> {
     walk: &'a Walk,
     pub(super) batch: usize,
-    strips: Vec<Strip>,
-    /// Target rows: every strip is there in each.
-    rows: Vec<Run>,
+    units: Vec<Unit>,
     /// Blocks of source channels whose values fit the cache.
     pub(super) blocks: usize,
     /// Source channels of a block.
     block_channels: usize,
-    /// Vector multiply-adds of an item of a list, in all strips of a row.
+    /// Vector multiply-adds of an item of a list, in all units.
     vectors: usize,
 }
 
@@ -125,23 +202,32 @@ impl<'a> Strips<'a> {
         let blocks = channels.div_ceil((cache / window.max(1)).max(1)).max(1);
         // Of about one size.
         let block_channels = channels.div_ceil(blocks).max(1);
-        let vectors = strips.iter().map(|strip| strip.length.div_ceil(lanes)).sum();
-        Strips { walk, batch, strips, rows: walk.rows.places(), blocks, block_channels, vectors }
+        let rows = Rows::of(walk);
+        let units: Vec<Unit> = strips.iter().flat_map(|strip| tiling.units(walk, batch, strip, &rows)).collect();
+        let vectors = units.iter().map(|unit| unit.rows * unit.strip.length.div_ceil(lanes)).sum();
+        Strips { walk, batch, units, blocks, block_channels, vectors }
     }
 
-    /// Pairs of a strip and a row.
+    /// Strips of one row or some.
     pub(super) fn units(&self) -> usize {
-        self.strips.len() * self.rows.len()
+        self.units.len()
     }
 
-    /// The strip and the row of a unit: down the rows of a strip, so that neighbours share what they read.
+    /// One of them: down the rows of a strip, so that neighbours share what they read.
     pub(super) fn unit(&self, unit: usize) -> Unit {
-        Unit { strip: self.strips[unit / self.rows.len()], row: self.rows[unit % self.rows.len()] }
+        self.units[unit]
+    }
+
+    /// The numbers of a unit.
+    pub(super) fn extent(&self, unit: &Unit) -> Extent {
+        let widths = [self.walk.source[2], self.walk.target[2]];
+        let pitch = |side: usize| unit.steps[side] * widths[side] * self.batch;
+        Extent { length: unit.strip.length, rows: unit.rows, pitches: [pitch(0), pitch(1)] }
     }
 
     /// Into how many tasks lists of `items` may be cut.
     pub(super) fn tasks(&self, items: usize) -> usize {
-        (items * self.vectors * self.rows.len() / WORK).clamp(1, TASKS)
+        (items * self.vectors / WORK).clamp(1, TASKS)
     }
 
     /// Where a list crosses from one block of channels to the next.
@@ -169,14 +255,16 @@ impl<'a> Strips<'a> {
         [unit.row.first * width * self.batch + unit.strip.at, height * width * self.batch]
     }
 
-    /// Asks for the source row that the strip below will read for the first time: reads at random places do not make a CPU fetch it ahead.
+    /// Asks for the source rows that the unit below will read for the first time: reads at random places do not make a CPU fetch them ahead.
     pub(super) fn prefetch<T>(&self, unit: &Unit, source: &[T]) {
         let [channels, height, width] = self.walk.source;
-        let row = unit.row.base.checked_add_signed(self.walk.lowest[0] + self.walk.span[0] as isize);
-        let Some(row) = row.filter(|row| *row < height) else { return };
+        let last = unit.row.base + (unit.rows - 1) * unit.steps[0];
+        let below = last.saturating_add_signed(self.walk.lowest[0] + self.walk.span[0] as isize);
         let left = unit.strip.base.saturating_add_signed(self.walk.lowest[1] * self.batch as isize);
         let length = unit.strip.length + (self.walk.span[1] - 1) * self.batch;
         let step = height * width * self.batch;
-        isa::dispatch(Ahead { source, at: row * width * self.batch + left, length, channels, step });
+        for row in below..(below + (unit.rows * unit.steps[0]).max(1)).min(height) {
+            isa::dispatch(Ahead { source, at: row * width * self.batch + left, length, channels, step });
+        }
     }
 }

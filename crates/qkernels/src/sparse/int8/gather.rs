@@ -4,7 +4,7 @@ use super::super::strips::{CACHE, Strips};
 use super::super::tile::Items;
 use super::super::walk::Walk;
 use super::index::Quads;
-use super::tile::{ByteSums, sum_tiling};
+use super::sums::{ByteSums, tiling};
 use super::weights::PackedList;
 use crate::Activation;
 use crate::isa;
@@ -34,7 +34,7 @@ impl ByteGather<'_> {
             return;
         }
         // Sums never leave the registers before they are complete, so all source channels of a strip should fit the cache.
-        let tiling = sum_tiling().within(self.walk, self.batch, CACHE);
+        let tiling = tiling().within(self.walk, self.batch, CACHE);
         let strips = Strips::new(self.walk, self.batch, tiling, usize::MAX);
         let tasks = strips.tasks(self.walk.items());
         let pieces = tasks.min(strips.units());

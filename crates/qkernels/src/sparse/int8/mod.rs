@@ -13,7 +13,8 @@ mod codes;
 mod gather;
 mod index;
 mod passes;
-mod tile;
+mod products;
+mod sums;
 mod weight_grad;
 mod weights;
 

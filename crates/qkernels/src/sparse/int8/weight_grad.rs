@@ -3,7 +3,7 @@
 use super::super::strips::{CACHE, Strips};
 use super::super::tile::Items;
 use super::super::walk::Walk;
-use super::tile::{ByteProducts, Flush, product_tiling};
+use super::products::{ByteProducts, Flush, tiling};
 use crate::{isa, par};
 use qtensor::{DType, Result, Tensor};
 use std::borrow::Cow;
@@ -32,7 +32,7 @@ impl ByteWeightGrad<'_> {
     /// # Errors
     /// There is no room for the sums.
     pub(super) fn run(&self, weights: usize, row: impl Fn(usize) -> Range<usize> + Sync) -> Result<Vec<i64>> {
-        let strips = Strips::new(self.walk, self.batch, product_tiling(), CACHE);
+        let strips = Strips::new(self.walk, self.batch, tiling(), CACHE);
         let cuts: Vec<Cow<[usize]>> = self.walk.lists.iter().map(|list| strips.cuts(list)).collect();
         let tasks = strips.tasks(weights);
         // Cutting the pixels costs a sum over the parts; cutting the channels reads the inputs again.
@@ -60,7 +60,7 @@ impl ByteWeightGrad<'_> {
         channels: &Range<usize>,
         weights: Range<usize>,
     ) -> Result<Vec<i64>> {
-        let tiling = product_tiling();
+        let tiling = tiling();
         let mut totals = vec![0; weights.len()];
         let mut sums = Tensor::zeros([weights.len() * tiling.lanes / 4], DType::I32)?;
         let sums = sums.memory_mut::<i32>()?;
@@ -70,7 +70,7 @@ impl ByteWeightGrad<'_> {
                 let unit = strips.unit(unit);
                 let index = strips.list(&unit);
                 let list = &self.walk.lists[index];
-                vectors += unit.strip.length.div_ceil(tiling.lanes);
+                vectors += strips.extent(&unit).vectors(tiling.lanes);
                 if vectors > MOST {
                     isa::dispatch(Flush { sums, totals: &mut totals });
                     vectors = tiling.most;
@@ -89,7 +89,7 @@ impl ByteWeightGrad<'_> {
                     items,
                     positions: &list.positions,
                     channels: channels.clone(),
-                    length: unit.strip.length,
+                    extent: strips.extent(&unit),
                     target: self.target,
                     at: strips.target(&unit),
                     zero_points: self.zero_points,
