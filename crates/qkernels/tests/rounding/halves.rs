@@ -2,8 +2,8 @@
 
 use super::*;
 use qkernels::cast::{from_bf16, to_bf16};
-use qkernels::layout::to_batch_innermost;
 use qkernels::rounding::{Clip, Format, Groups, Quantizer, Statistics};
+use qkernels::sparse::to_batch_innermost;
 
 /// Values of several blocks, of either sign or none negative, in bf16.
 fn halves(is_negative_too: bool) -> Tensor {
