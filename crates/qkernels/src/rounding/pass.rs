@@ -9,7 +9,7 @@ use crate::par;
 use qtensor::{Result, Tensor};
 
 /// Values that one thread takes at a time: whole groups of noise.
-const PIECE: usize = 32 * 1024;
+const PIECE: usize = 64 * 1024;
 
 /// The code of a number.
 pub(super) trait Code: Copy + Send + Sync {

@@ -11,7 +11,7 @@ pub(super) const CACHE: usize = 512 << 10;
 /// The most tasks that the pixels of a pass are cut into: enough for an even load on some cores.
 const TASKS: usize = 32;
 /// Vector multiply-adds of a task that is worth handing to another thread.
-const WORK: usize = 1 << 14;
+const WORK: usize = 1 << 16;
 
 /// The register tiles of a kernel.
 #[derive(Clone, Copy, Debug)]

@@ -6,6 +6,7 @@ use crate::args::{Bench, MaskKind};
 use crate::failure::Failure;
 use qgraph::ops::{Conv2d, Linear, SparseArithmetic, SparseInt8, SparseMap};
 use qgraph::{Activation, Conv2dParams, Tape, Tensor, Var};
+use qkernels::par;
 use qkernels::sparse::{Pattern, Plan};
 use qtensor::random::{Purpose, Stream, StreamKey};
 use serde::Serialize;
@@ -184,7 +185,11 @@ struct Work {
 
 impl Work {
     /// Output, gradient of the inputs and of the weights, and the seconds of both passes.
-    fn pass(&self, [x, w, dy]: [&Tensor; 3]) -> Result<([Tensor; 3], [f64; 2]), Failure> {
+    fn pass(&self, operands: [&Tensor; 3]) -> Result<([Tensor; 3], [f64; 2]), Failure> {
+        par::install(|| self.pass_here(operands))
+    }
+
+    fn pass_here(&self, [x, w, dy]: [&Tensor; 3]) -> Result<([Tensor; 3], [f64; 2]), Failure> {
         let mut tape = Tape::new();
         let (x, w) = (tape.leaf(x.clone()), tape.leaf(w.clone()));
         let start = Instant::now();
