@@ -4,7 +4,7 @@ use super::decision::{Kernels, SwapTable};
 use crate::checkpoint::atomic;
 use crate::data::describe;
 use crate::experiment::{Arithmetic, Cosine, Experiment, Finetune, Schedule, Shape, Sparse};
-use crate::run::{Environment, RunError, RunFolder, read_json};
+use crate::run::{Environment, RunError, RunFolder, RunReader, read_json};
 use crate::train::{Beginning, End, Evaluator, Observer, Outcome, SWAPS, StopFlag, TrainOptions, Trainer, begin_with};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -225,6 +225,8 @@ fn train(
     let profile = trainer.profile()?;
     let tables = read_json::<Vec<SwapTable>>(&path.join(SWAPS))?.unwrap_or_default();
     let layers = tables.last().map_or(&[][..], |table| &table.layers[..]);
+    // From the books: this process may have found the run at its end.
+    let pace = RunReader::open(path)?.metrics()?.epochs.last().map_or(0.0, |epoch| epoch.images_per_s);
     let images = trainer.steps_per_epoch() * profile.batch as u64;
     let found = VariantResult {
         variant,
@@ -232,7 +234,7 @@ fn train(
         sparse_layers: layers.iter().filter(|layer| layer.choice != Kernels::Dense).count(),
         pruned_layers: layers.iter().filter(|layer| layer.sparsity > 0.0).count(),
         top1: result.last_top1,
-        epoch_seconds: if result.images_per_s > 0.0 { images as f64 / result.images_per_s } else { 0.0 },
+        epoch_seconds: if pace > 0.0 { images as f64 / pace } else { 0.0 },
         step_seconds: profile.forward_seconds + profile.backward_seconds,
         activation_bytes: profile.retained_bytes,
         peak_bytes: profile.peak_bytes,
