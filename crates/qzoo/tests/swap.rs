@@ -63,7 +63,7 @@ fn networks() -> Vec<experiment::Model> {
         of(ModelName::ResNet10, NeuronName::Type2And4),
         experiment::Model {
             name: ModelName::Vgg11,
-            layers: Some("8 p 16 p".split(' ').map(|word| layer(word)).collect()),
+            layers: Some("8 p 16 p".split(' ').map(layer).collect()),
             ..base.clone()
         },
     ]
