@@ -81,6 +81,7 @@ figure{margin:0}figure svg{width:100%;height:auto;display:block}figcaption{color
 th,td{text-align:right;padding:5px 10px;border-bottom:1px solid var(--line);white-space:nowrap}th:first-child,td:first-child{text-align:left}
 th{color:var(--dim);font-weight:600}
 .bar{display:block;background:linear-gradient(90deg,var(--bar) var(--share),transparent var(--share));padding:0 6px;border-radius:3px}
+.wrap{display:inline-block;min-width:190px;white-space:normal;text-align:left}
 .samples{display:grid;grid-template-columns:repeat(auto-fill,minmax(128px,1fr));gap:14px}
 .sample{font-size:12.5px;line-height:1.35}.sample img{width:100%;aspect-ratio:1;image-rendering:pixelated;border-radius:6px;border:3px solid var(--blue);display:block;margin-bottom:4px}
 .sample.wrong img{border-color:#d55e00}.sample.wrong b{color:#d55e00}

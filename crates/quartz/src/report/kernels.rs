@@ -8,7 +8,8 @@ use qzoo::sparse::{Decision, FinetuneTable, Kernels, SwapTable};
 pub(super) fn decisions(tables: &[SwapTable]) -> String {
     let Some(table) = tables.last() else { return String::new() };
     let SwapTable { batch, threads, isa, .. } = table;
-    let conditions = format!("batches of {batch}, {threads} threads, {isa}");
+    let plural = if *threads == 1 { "" } else { "s" };
+    let conditions = format!("batches of {batch}, {threads} thread{plural}, {isa}");
     let step = table.step.map_or(String::new(), |[dense, swapped]| {
         format!("; a whole pass takes {:.1} ms with these layers, {:.1} ms with dense ones", 1e3 * swapped, 1e3 * dense)
     });
@@ -22,7 +23,7 @@ pub(super) fn decisions(tables: &[SwapTable]) -> String {
             });
         }
         cells.push(format!("<b>{}</b>", layer.choice));
-        cells.push(escape(&layer.why));
+        cells.push(format!("<span class=\"wrap\">{}</span>", escape(&layer.why)));
         cells
     };
     let head = ["layer", "kind", "zeros", "dense ms", "f32 ms", "int8 ms", "choice", "why"];
