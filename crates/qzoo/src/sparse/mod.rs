@@ -7,6 +7,7 @@
 //! A [`Swap`] measures the passes of each pruned layer on dense and on sparse kernels, and gives those for which it pays [sparse ones](crate::nn::SparseLayer): its [`SwapTable`] says what was
 //! measured, what was chosen and why.
 
+mod chain;
 mod decision;
 mod finetune;
 mod layers;

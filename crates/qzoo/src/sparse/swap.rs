@@ -1,5 +1,6 @@
 //! The swap: pruned layers train on sparse kernels where that was measured to be faster.
 
+use super::chain::settle;
 use super::decision::{Decision, Kernels, SwapTable, Timing};
 use super::site::{Site, sites};
 use super::trial::Trial;
@@ -13,8 +14,6 @@ use qkernels::{isa, par};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// How much faster sparse kernels must be before a layer takes them: measurements of short layers vary by a few percent.
-const MARGIN: f64 = 0.95;
 /// Sparsities within such a step are measured once.
 const GRAIN: f64 = 200.0;
 
@@ -159,50 +158,4 @@ fn plan(site: &Site, pattern: &Pattern) -> Result<Plan> {
         (Map::Conv2d(_), Some(params)) => Plan::conv2d(pattern, &params, site.image())?,
         _ => Plan::linear(pattern)?,
     })
-}
-
-/// Makes the choices. A layer is first judged as one of a chain of its kind; one that would be alone there then has to pay for the change of the memory order, and half of it at an end of a
-/// chain. That may shorten chains, so it is repeated until nothing changes.
-fn settle(layers: &mut [Decision]) {
-    layers.iter_mut().filter(|layer| !layer.timings.is_empty()).for_each(|layer| layer.judge([true; 2]));
-    loop {
-        let chosen: Vec<bool> = layers.iter().map(|layer| layer.choice != Kernels::Dense).collect();
-        let sparse = |i: Option<usize>| i.and_then(|i| chosen.get(i)).copied().unwrap_or(false);
-        let mut changed = false;
-        for (i, layer) in layers.iter_mut().enumerate().filter(|(i, _)| chosen[*i]) {
-            layer.judge([sparse(i.checked_sub(1)), sparse(Some(i + 1))]);
-            changed |= layer.choice == Kernels::Dense;
-        }
-        if !changed {
-            return;
-        }
-    }
-}
-
-impl Decision {
-    /// Takes the fastest kernels between neighbours of which these are sparse.
-    fn judge(&mut self, neighbours: [bool; 2]) {
-        let share = neighbours.into_iter().filter(|sparse| *sparse).count() as f64 / 2.0;
-        let seconds = |kernels: Kernels| {
-            let timing = self.timing(kernels)?;
-            Some(if kernels == Kernels::Dense {
-                timing.within
-            } else {
-                share * timing.within + (1.0 - share) * timing.alone
-            })
-        };
-        let Some(dense) = seconds(Kernels::Dense) else { return };
-        let sparse = [Kernels::F32, Kernels::Int8].into_iter().filter_map(|kernels| Some((kernels, seconds(kernels)?)));
-        let Some((best, time)) = sparse.min_by(|a, b| a.1.total_cmp(&b.1)) else { return };
-        let figures = format!("{:.2} ms against {:.2} dense", 1e3 * time, 1e3 * dense);
-        let place = match neighbours {
-            [true, true] => "between sparse layers",
-            [false, false] => "alone among dense layers",
-            _ => "at the end of sparse layers",
-        };
-        let pays = time < MARGIN * dense;
-        let verdict = if pays { "pays" } else { "does not pay" };
-        let why = format!("{best} {verdict} {place}: {figures}");
-        (self.choice, self.why) = (if pays { best } else { Kernels::Dense }, why);
-    }
 }
