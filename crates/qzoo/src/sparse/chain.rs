@@ -133,7 +133,7 @@ mod tests {
         // Alone or at an end none of them would pay.
         let slow = || layer(5.5, 3.8, 7.4);
         assert_eq!(settled(vec![slow()]).0, "d");
-        assert_eq!(settled(vec![slow(), slow()]).0, "d");
+        assert_eq!(settled(vec![slow(), slow()]).0, "dd");
         let (chosen, why) = settled((0..6).map(|_| slow()).collect());
         assert_eq!(chosen, "ssssss");
         assert!(why[2].contains("pays between sparse layers: 3.80 ms against 5.50 dense"), "{}", why[2]);
