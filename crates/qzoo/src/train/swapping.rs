@@ -14,7 +14,7 @@ use std::time::Instant;
 pub const SWAPS: &str = "kernels.json";
 /// Whole steps that are measured of the dense and of the swapped network, which take turns after one each that warms up.
 const STEPS: usize = 3;
-/// How much slower a swapped network may be.
+/// How many times the dense network's step a swapped one's may take.
 const TOLERANCE: f64 = 1.0;
 
 impl Trainer {
@@ -55,7 +55,7 @@ impl Trainer {
             if !is_known && table.is_swapped() {
                 let [dense, sparse] = compare([&network, &swapped], lesson)?;
                 table.step = Some([dense, sparse]);
-                // What the experiment asks for by name is done; the table says what it costs.
+                // Layers by themselves may gain what borders between them and the rest of the step take.
                 if sparse > TOLERANCE * dense {
                     table.revert(&format!("a whole step takes {:.1} ms, dense {:.1}", 1e3 * sparse, 1e3 * dense));
                     swapped = network;
