@@ -81,7 +81,9 @@ fn passes(criterion: &mut Criterion) {
     let params = pool::PoolParams::new(2);
     group.bench_function("max_pool2d", |b| b.iter(|| pool::max_pool2d(black_box(&x), &params)));
     let (y, places) = pool::max_pool2d(&x, &params).expect("shapes that fit");
-    group.bench_function("max_pool2d_grad", |b| b.iter(|| pool::max_pool2d_grad(black_box(&y), &places, &shape)));
+    group.bench_function("max_pool2d_grad", |b| {
+        b.iter(|| pool::max_pool2d_grad(black_box(&y), &places, &shape, &params))
+    });
     let (mut parameter, mut velocity) = (x.copy(), x.zeros_like());
     group.bench_function("sgd_step", |b| {
         b.iter(|| {

@@ -141,7 +141,7 @@ fn pools() {
     for params in [square, overlapping, partial] {
         let (y, places) = pool::max_pool2d(&x, &params).unwrap();
         let dy = values(y.shape(), 7.5, 1.0);
-        let dx = pool::max_pool2d_grad(&dy, &places, x.shape()).unwrap();
+        let dx = pool::max_pool2d_grad(&dy, &places, x.shape(), &params).unwrap();
         check("max", &x, &dx, &dy, |x| Ok(pool::max_pool2d(x, &params)?.0));
         let dx = pool::avg_pool2d_grad(&dy, x.shape(), &params).unwrap();
         check("average", &x, &dx, &dy, |x| pool::avg_pool2d(x, &params));

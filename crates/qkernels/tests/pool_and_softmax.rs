@@ -35,10 +35,10 @@ proptest! {
         let is_ordered = if x.layout().is_channels_last() || !is_batch_innermost(&x) { |t: &Tensor| t.layout().is_channels_last() } else { is_batch_innermost };
         prop_assert!(is_ordered(&y) && is_ordered(&places));
         assert_close(&y, &expected, 0.0, 0.0);
-        prop_assert_eq!(places.to_vec::<i32>().unwrap(), expected_places.to_vec::<i32>().unwrap());
+        prop_assert_eq!(places.to_vec::<u8>().unwrap(), expected_places.to_vec::<u8>().unwrap());
         let dy = arranged(&values(y.shape(), 7, 1.0), how + 1);
-        let dx = max_pool2d_grad(&dy, &places, x.shape()).unwrap();
-        assert_close(&dx, &max_pool2d_grad(&f64s(&dy), &places, x.shape()).unwrap(), 1e-6, 1e-6);
+        let dx = max_pool2d_grad(&dy, &places, x.shape(), &params).unwrap();
+        assert_close(&dx, &max_pool2d_grad(&f64s(&dy), &places, x.shape(), &params).unwrap(), 1e-6, 1e-6);
         assert_close(&avg_pool2d(&x, &params).unwrap(), &avg_pool2d(&f64s(&x), &params).unwrap(), 1e-6, 1e-6);
         let dx = avg_pool2d_grad(&dy, x.shape(), &params).unwrap();
         assert_close(&dx, &avg_pool2d_grad(&f64s(&dy), x.shape(), &params).unwrap(), 1e-6, 1e-6);
@@ -109,11 +109,28 @@ fn nan_wins_a_window() {
     let params = PoolParams { kernel: [2, 2], stride: [1, 1], ..PoolParams::new(2) };
     let (y, places) = max_pool2d(&x, &params).unwrap();
     assert!(y.to_vec::<f32>().unwrap().iter().all(|v| v.is_nan()));
-    assert_eq!(places.to_vec::<i32>().unwrap(), [1, 1]);
+    assert_eq!(places.to_vec::<u8>().unwrap(), [1, 0]);
     let low = Tensor::full([1, 2, 2, 2], f32::NEG_INFINITY).unwrap();
     let (y, places) = max_pool2d(&low, &PoolParams::new(2)).unwrap();
     assert_eq!(y.to_vec::<f32>().unwrap(), [f32::NEG_INFINITY; 2]);
-    assert_eq!(places.to_vec::<i32>().unwrap(), [0, 0]);
+    assert_eq!(places.to_vec::<u8>().unwrap(), [0, 0]);
+}
+
+#[test]
+fn windows_of_more_places_than_a_byte_has() {
+    let x = values(&[2, 5, 20, 19], 3, 1.0);
+    let params = PoolParams { stride: [2, 1], padding: [3, 8], ..PoolParams::new(17) };
+    let (y, places) = max_pool2d(&x, &params).unwrap();
+    let (expected, expected_places) = max_pool2d(&f64s(&x), &params).unwrap();
+    assert_close(&y, &expected, 0.0, 0.0);
+    assert_eq!(places.to_vec::<i32>().unwrap(), expected_places.to_vec::<i32>().unwrap());
+    let dy = values(y.shape(), 4, 1.0);
+    let dx = max_pool2d_grad(&dy, &places, x.shape(), &params).unwrap();
+    assert_close(&dx, &max_pool2d_grad(&f64s(&dy), &places, x.shape(), &params).unwrap(), 1e-6, 1e-5);
+    let far = Tensor::full(*places.shape(), -1i32).unwrap();
+    assert!(
+        max_pool2d_grad(&dy, &far, x.shape(), &params).unwrap_err().to_string().contains("outside a window of 289")
+    );
 }
 
 #[test]
@@ -143,7 +160,7 @@ fn the_same_bits_for_any_number_of_threads() {
         let (y, places) = max_pool2d(&x, &params).unwrap();
         let (loss, residual) = softmax_cross_entropy(&logits, &labels, 0.1).unwrap();
         vec![
-            max_pool2d_grad(&y, &places, x.shape()).unwrap(),
+            max_pool2d_grad(&y, &places, x.shape(), &params).unwrap(),
             avg_pool2d_grad(&y, x.shape(), &params).unwrap(),
             avg_pool2d(&x, &params).unwrap(),
             global_avg_pool2d(&x).unwrap(),
@@ -166,9 +183,15 @@ fn errors() {
     ] {
         assert!(max_pool2d(&x, &wrong).is_err() && avg_pool2d(&x, &wrong).is_err());
     }
-    let places = Tensor::full([1, 2, 2, 2], 16i32).unwrap();
-    let message = max_pool2d_grad(&values(&[1, 2, 2, 2], 1, 1.0), &places, x.shape()).unwrap_err().to_string();
-    assert!(message.contains("place 16"), "{message}");
+    let dy = values(&[1, 2, 2, 2], 1, 1.0);
+    let message =
+        |places: &Tensor, params: PoolParams| max_pool2d_grad(&dy, places, x.shape(), &params).unwrap_err().to_string();
+    let found = message(&Tensor::full([1, 2, 2, 2], 4u8).unwrap(), PoolParams::new(2));
+    assert!(found.contains("place 4") && found.contains("window of 4"), "{found}");
+    let found = message(&Tensor::full([1, 2, 2, 2], 0i32).unwrap(), PoolParams::new(2));
+    assert!(found.contains("u8") && found.contains("i32"), "{found}");
+    let found = message(&Tensor::full([1, 2, 2, 2], 0u8).unwrap(), PoolParams::new(4));
+    assert!(found.contains("output of shape"), "{found}");
     assert!(global_avg_pool2d_grad(&values(&[1, 3], 1, 1.0), x.shape()).is_err());
 
     let logits = values(&[3, 4], 1, 1.0);

@@ -6,7 +6,7 @@ use qkernels::pool::{
 };
 use qtensor::Tensor;
 
-/// The largest value of each window. Keeps its place (i32), not the input.
+/// The largest value of each window. Keeps its place in the window (one byte, four in windows of more than 256 places), not the input.
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPool2d(
     /// Window, steps and borders.
@@ -25,7 +25,7 @@ impl Vjp for MaxPool2d {
 
     fn vjp(&self, mut saved: Saved, dy: Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (places, x_shape) = (saved.take()?, saved.take_shape()?);
-        Ok(vec![Some(max_pool2d_grad(&dy, &places, &x_shape)?)])
+        Ok(vec![Some(max_pool2d_grad(&dy, &places, &x_shape, &self.0)?)])
     }
 }
 

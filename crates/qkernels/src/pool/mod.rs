@@ -105,6 +105,23 @@ impl Windows {
         start.saturating_sub(self.params.padding[axis])..end.min(self.input[axis])
     }
 
+    /// The place `row · width + column` in window (`output row`, `output column`) of a row and a column of the input that it covers.
+    #[inline(always)]
+    pub fn place(&self, output: [usize; 2], input: [usize; 2]) -> usize {
+        let [row, column] = [0, 1].map(|axis| self.within(axis, output[axis], input[axis]));
+        row * self.params.kernel[1] + column
+    }
+
+    #[inline(always)]
+    fn within(&self, axis: usize, output: usize, input: usize) -> usize {
+        input + self.params.padding[axis] - output * self.params.stride[axis]
+    }
+
+    /// Places of a window.
+    pub fn places(&self) -> usize {
+        self.params.kernel[0] * self.params.kernel[1]
+    }
+
     /// What the sum of a window is divided by.
     pub fn divisor(&self, row: usize, column: usize) -> usize {
         let side = |axis: usize, index: usize| {
@@ -128,7 +145,7 @@ impl Windows {
     }
 }
 
-/// The largest value of each window and its place `row · W + column` in the input plane (i32, same shape). Of equal values
+/// The largest value of each window and its place `row · KW + column` in the window, border included, of the same shape: u8 where a window has at most 256 places, else i32. Of equal values
 /// the first in row-major order wins, but NaN wins over all and the last NaN over the others; the border never wins.
 ///
 /// # Errors
@@ -143,51 +160,68 @@ pub fn max_pool2d(x: &Tensor, params: &PoolParams) -> Result<(Tensor, Tensor)> {
     }
     let (y, places) = naive::pool::max_pool(&naive::values("max_pool2d", x)?, &windows);
     let y = naive::tensor(shape, y, x.dtype())?;
-    Ok((ordered_as(x, &y)?, ordered_as(x, &Tensor::from_vec(shape, places)?)?))
+    let places = Tensor::from_vec(shape, places)?.to_dtype(place_type(&windows))?;
+    Ok((ordered_as(x, &y)?, ordered_as(x, &places)?))
+}
+
+/// The smallest type that holds the places of a window.
+fn place_type(windows: &Windows) -> DType {
+    if windows.places() <= 1 << 8 { DType::U8 } else { DType::I32 }
 }
 
 fn max_pool2d_of<T: Stored>(x: &Tensor, windows: &Windows) -> Result<(Tensor, Tensor)> {
     let (order, x) = Order::of(x)?;
     let windows = order.windows(windows);
     let mut y = Tensor::empty_channels_last(windows.output_shape(), T::DTYPE)?;
-    let mut places = Tensor::empty_channels_last(windows.output_shape(), DType::I32)?;
-    vector::max_pool::<T>(x.memory()?, &windows, y.memory_mut()?, places.memory_mut()?);
+    let mut places = Tensor::empty_channels_last(windows.output_shape(), place_type(&windows))?;
+    match places.dtype() {
+        DType::U8 => vector::max_pool::<T, u8>(x.memory()?, &windows, y.memory_mut()?, places.memory_mut()?),
+        _ => vector::max_pool::<T, i32>(x.memory()?, &windows, y.memory_mut()?, places.memory_mut()?),
+    }
     Ok((order.back(&y)?, order.back(&places)?))
 }
 
 /// Gradient of [`max_pool2d`] with respect to its input of shape `x_shape`, from the places that it returned.
 ///
 /// # Errors
-/// Shapes that do not fit, places outside the plane, or a type other than f32, bf16 and f64.
-pub fn max_pool2d_grad(dy: &Tensor, places: &Tensor, x_shape: &[usize]) -> Result<Tensor> {
+/// Shapes that do not fit, places of another type or outside the window, or gradients of a type other than f32, bf16 and f64.
+pub fn max_pool2d_grad(dy: &Tensor, places: &Tensor, x_shape: &[usize], params: &PoolParams) -> Result<Tensor> {
     const OP: &str = "max_pool2d_grad";
-    let shape @ [images, channels, height, width] = image_shape(OP, x_shape)?;
-    if dy.rank() != 4 || dy.shape()[..2] != [images, channels] || dy.shape() != places.shape() {
-        return Err(Error::shape(
-            OP,
-            format!("gradient {} and places {} for images {x_shape:?}", dy.shape(), places.shape()),
-        ));
+    let windows = Windows::new(OP, x_shape, params)?;
+    check_output(OP, dy, &windows)?;
+    check_output(OP, places, &windows)?;
+    let expected = place_type(&windows);
+    if places.dtype() != expected {
+        return Err(Error::DType { op: OP, expected, found: places.dtype() });
     }
-    let size = height * width;
     let (order, places) = Order::of(places)?;
-    if let Some(bad) = places.memory::<i32>()?.iter().find(|p| usize::try_from(**p).map_or(true, |p| p >= size)) {
-        return Err(Error::argument(OP, format!("place {bad} is outside a plane of {size}")));
+    let size = windows.places();
+    let largest = match expected {
+        DType::U8 => places.memory::<u8>()?.iter().max().map(|place| usize::from(*place)),
+        // Negative ones become large.
+        _ => places.memory::<i32>()?.iter().map(|place| *place as u32 as usize).max(),
+    };
+    if let Some(bad) = largest.filter(|place| *place >= size) {
+        return Err(Error::argument(OP, format!("place {bad} is outside a window of {size}")));
     }
     match dy.dtype() {
-        DType::F32 => return max_pool2d_grad_of::<f32>(dy, (order, &places), shape),
-        DType::BF16 => return max_pool2d_grad_of::<bf16>(dy, (order, &places), shape),
+        DType::F32 => return max_pool2d_grad_of::<f32>(dy, (order, &places), &windows),
+        DType::BF16 => return max_pool2d_grad_of::<bf16>(dy, (order, &places), &windows),
         _ => {}
     }
-    let (gradients, places) = (naive::values(OP, dy)?, order.back(&places)?.to_vec::<i32>()?);
-    let dx = naive::pool::max_pool_grad(&gradients, &places, images * channels, size);
+    let places = order.back(&places)?.to_dtype(DType::I32)?.to_vec::<i32>()?;
+    let dx = naive::pool::max_pool_grad(&naive::values(OP, dy)?, &places, &windows);
     Ok(naive::tensor(x_shape, dx, dy.dtype())?.to_channels_last())
 }
 
-fn max_pool2d_grad_of<T: Stored>(dy: &Tensor, (order, places): (Order, &Tensor), shape: [usize; 4]) -> Result<Tensor> {
-    let (dy, x_shape) = (order.bring(dy)?, order.shape(shape));
-    let mut dx = Tensor::empty_channels_last(x_shape, T::DTYPE)?;
-    let [inputs, outputs] = [&x_shape, &dy.shape()[..]].map(|shape| shape[2] * shape[3]);
-    vector::max_pool_grad::<T>(dy.memory()?, places.memory()?, x_shape[1], [inputs, outputs], dx.memory_mut()?);
+fn max_pool2d_grad_of<T: Stored>(dy: &Tensor, (order, places): (Order, &Tensor), windows: &Windows) -> Result<Tensor> {
+    let (dy, windows) = (order.bring(dy)?, order.windows(windows));
+    let [height, width] = windows.input;
+    let mut dx = Tensor::empty_channels_last([windows.images, windows.channels, height, width], T::DTYPE)?;
+    match places.dtype() {
+        DType::U8 => vector::max_pool_grad::<T, u8>(dy.memory()?, places.memory()?, &windows, dx.memory_mut()?),
+        _ => vector::max_pool_grad::<T, i32>(dy.memory()?, places.memory()?, &windows, dx.memory_mut()?),
+    }
     order.back(&dx)
 }
 

@@ -9,13 +9,33 @@ use crate::par;
 /// Output values that one thread takes at a time.
 const PIECE: usize = 16 * 1024;
 
+/// The place of a maximum in its window.
+pub(super) trait Place: Copy + PartialEq + Send + Sync {
+    /// As long as it fits.
+    fn of(place: usize) -> Self;
+}
+
+impl Place for u8 {
+    #[inline(always)]
+    fn of(place: usize) -> Self {
+        place as u8
+    }
+}
+
+impl Place for i32 {
+    #[inline(always)]
+    fn of(place: usize) -> Self {
+        place as i32
+    }
+}
+
 /// Maxima and their places.
-pub(super) fn max_pool<T: Stored>(x: &[T], w: &Windows, y: &mut [T], places: &mut [i32]) {
+pub(super) fn max_pool<T: Stored, P: Place>(x: &[T], w: &Windows, y: &mut [T], places: &mut [P]) {
     let row = w.output[1] * w.channels;
     if row == 0 {
         return;
     }
-    let mut rows: Vec<(&mut [T], &mut [i32])> = y.chunks_mut(row).zip(places.chunks_mut(row)).collect();
+    let mut rows: Vec<(&mut [T], &mut [P])> = y.chunks_mut(row).zip(places.chunks_mut(row)).collect();
     let together = (PIECE / row).max(1);
     par::for_each_chunk(&mut rows, together, |i, part| {
         for (j, (y, places)) in part.iter_mut().enumerate() {
@@ -34,15 +54,15 @@ fn image_of<'a, T>(x: &'a [T], w: &Windows, image: usize) -> &'a [T] {
     &x[image * size..(image + 1) * size]
 }
 
-struct MaxRow<'a, T> {
+struct MaxRow<'a, T, P> {
     x: &'a [T],
     w: &'a Windows,
     row: usize,
     y: &'a mut [T],
-    places: &'a mut [i32],
+    places: &'a mut [P],
 }
 
-impl<T: Stored> Kernel for MaxRow<'_, T> {
+impl<T: Stored, P: Place> Kernel for MaxRow<'_, T, P> {
     type Output = ();
 
     #[inline(always)]
@@ -53,15 +73,15 @@ impl<T: Stored> Kernel for MaxRow<'_, T> {
         for (column, (y, places)) in outputs.enumerate() {
             let columns = w.span(1, column);
             y.fill(T::nearest(f32::NEG_INFINITY));
-            places.fill((rows.start * w.input[1] + columns.start) as i32);
+            places.fill(P::of(w.place([self.row, column], [rows.start, columns.start])));
             for r in rows.clone() {
                 for c in columns.clone() {
-                    let place = r * w.input[1] + c;
-                    let x = &self.x[place * channels..(place + 1) * channels];
+                    let place = P::of(w.place([self.row, column], [r, c]));
+                    let x = &self.x[(r * w.input[1] + c) * channels..][..channels];
                     for ((y, at), x) in y.iter_mut().zip(places.iter_mut()).zip(x) {
                         let take = x.wide() > y.wide() || x.wide().is_nan();
                         *y = if take { *x } else { *y };
-                        *at = if take { place as i32 } else { *at };
+                        *at = if take { place } else { *at };
                     }
                 }
             }
@@ -69,28 +89,49 @@ impl<T: Stored> Kernel for MaxRow<'_, T> {
     }
 }
 
-/// Adds each gradient to the place of its maximum; all places lie inside the plane.
-pub(super) fn max_pool_grad<T: Stored>(
-    dy: &[T],
-    places: &[i32],
-    channels: usize,
-    [inputs, outputs]: [usize; 2],
-    dx: &mut [T],
-) {
-    if channels * inputs == 0 {
+/// Each output's gradient at the place of its maximum.
+pub(super) fn max_pool_grad<T: Stored, P: Place>(dy: &[T], places: &[P], w: &Windows, dx: &mut [T]) {
+    let size = w.input[0] * w.input[1] * w.channels;
+    let outputs = w.output[0] * w.output[1] * w.channels;
+    if size == 0 {
         return;
     }
-    par::for_each_chunk(dx, channels * inputs, |image, dx| {
-        dx.fill(T::default());
-        let range = image * channels * outputs..(image + 1) * channels * outputs;
-        let rows = dy[range.clone()].chunks_exact(channels).zip(places[range].chunks_exact(channels));
-        for (dy, places) in rows {
-            for (c, (dy, place)) in dy.iter().zip(places).enumerate() {
-                let sum = &mut dx[*place as usize * channels + c];
-                *sum = T::nearest(sum.wide() + dy.wide());
+    par::for_each_chunk(dx, size, |image, dx| {
+        let range = image * outputs..(image + 1) * outputs;
+        dispatch(MaxGradImage { dy: &dy[range.clone()], places: &places[range], w, dx });
+    });
+}
+
+struct MaxGradImage<'a, T, P> {
+    dy: &'a [T],
+    places: &'a [P],
+    w: &'a Windows,
+    dx: &'a mut [T],
+}
+
+impl<T: Stored, P: Place> Kernel for MaxGradImage<'_, T, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let (w, channels) = (self.w, self.w.channels);
+        self.dx.fill(T::default());
+        let outputs = self.dy.chunks_exact(channels).zip(self.places.chunks_exact(channels));
+        for (i, (dy, places)) in outputs.enumerate() {
+            let (row, column) = (i / w.output[1], i % w.output[1]);
+            for r in w.span(0, row) {
+                for c in w.span(1, column) {
+                    let place = P::of(w.place([row, column], [r, c]));
+                    let dx = &mut self.dx[(r * w.input[1] + c) * channels..][..channels];
+                    // Every place of the window is looked at, so that neighbours go through vectors together.
+                    for ((dx, dy), at) in dx.iter_mut().zip(dy).zip(places) {
+                        let share = if *at == place { dy.wide() } else { 0.0 };
+                        *dx = T::nearest(dx.wide() + share);
+                    }
+                }
             }
         }
-    });
+    }
 }
 
 /// Means of the windows.
