@@ -171,16 +171,16 @@ fn pools() -> Result<()> {
             let (y, places) = max_pool2d(&x, params)?;
             let (expected, expected_places) = max_pool2d(&f64s(&x), params)?;
             assert_close(&y, &expected, 0.0, 0.0);
-            assert_eq!(places.to_vec::<i32>()?, expected_places.to_vec::<i32>()?);
+            assert_eq!(places.to_vec::<u8>()?, expected_places.to_vec::<u8>()?);
             let mean = avg_pool2d(&x, params)?;
             assert_close(&mean, &avg_pool2d(&f64s(&x), params)?, 1e-6, 1e-6);
             assert!([&y, &places, &mean].into_iter().all(is_batch_innermost), "{shape:?}");
             for order in [1, 5] {
                 let dy = arranged(&values(y.shape(), 7, 1.0), order);
-                let dx = max_pool2d_grad(&dy, &places, x.shape())?;
+                let dx = max_pool2d_grad(&dy, &places, x.shape(), params)?;
                 // Places of one sample or of one place have the order of dense layers as well, and so have such gradients.
                 assert!(is_batch_innermost(&dx) || places.layout().is_channels_last());
-                assert_close(&dx, &max_pool2d_grad(&f64s(&dy), &places, x.shape())?, 1e-6, 1e-6);
+                assert_close(&dx, &max_pool2d_grad(&f64s(&dy), &places, x.shape(), params)?, 1e-6, 1e-6);
             }
             let dy = inner(y.shape(), 7, 1.0);
             let dx = avg_pool2d_grad(&dy, x.shape(), params)?;
@@ -250,20 +250,22 @@ fn orders() -> Result<()> {
         &[2, 3, 700, 300],
         &[1, 64, 130, 130],
     ] {
-        let rows = values(shape, 1, 1.0);
-        let (inner, last) = (to_batch_innermost(&rows)?, to_channels_last(&rows)?);
-        assert!(is_batch_innermost(&inner) && (shape.len() != 4 || last.layout().is_channels_last()));
-        for x in [&rows, &inner, &last] {
-            for y in [to_row_major(x)?, to_channels_last(x)?, to_batch_innermost(x)?] {
-                assert!(bits(&y) == bits(&rows), "{shape:?} of strides {:?} to {:?}", x.strides(), y.strides());
+        for dtype in [DType::F32, DType::BF16] {
+            let rows = values(shape, 1, 1.0).to_dtype(dtype)?;
+            let (inner, last) = (to_batch_innermost(&rows)?, to_channels_last(&rows)?);
+            assert!(is_batch_innermost(&inner) && (shape.len() != 4 || last.layout().is_channels_last()));
+            for x in [&rows, &inner, &last] {
+                for y in [to_row_major(x)?, to_channels_last(x)?, to_batch_innermost(x)?] {
+                    assert!(bits(&y) == bits(&rows), "{shape:?} of strides {:?} to {:?}", x.strides(), y.strides());
+                }
             }
+            // Every second sample, and all but the first place of each.
+            let half = if dtype == DType::F32 { arranged(&rows, 4) } else { rows.copy() };
+            assert!(bits(&to_batch_innermost(&half)?) == bits(&rows));
+            let last_axis = shape.len() - 1;
+            let cut = inner.slice(last_axis, 1..shape[last_axis])?;
+            assert!(bits(&to_channels_last(&cut)?) == bits(&rows.slice(last_axis, 1..shape[last_axis])?.contiguous()));
         }
-        // Every second sample, and all but the first place of each.
-        let half = arranged(&rows, 4);
-        assert!(bits(&to_batch_innermost(&half)?) == bits(&rows));
-        let last_axis = shape.len() - 1;
-        let cut = inner.slice(last_axis, 1..shape[last_axis])?;
-        assert!(bits(&to_channels_last(&cut)?) == bits(&rows.slice(last_axis, 1..shape[last_axis])?.contiguous()));
     }
     Ok(())
 }
@@ -355,7 +357,7 @@ fn the_same_bits_for_any_number_of_threads() {
         };
         let (simple, full) = (grads(None, None), grads(Some(&skip), Some(&out.y)));
         let (y, places) = max_pool2d(&x, &PoolParams::new(2)).unwrap();
-        let dx = max_pool2d_grad(&y, &places, x.shape()).unwrap();
+        let dx = max_pool2d_grad(&y, &places, x.shape(), &PoolParams::new(2)).unwrap();
         let mean = global_avg_pool2d(&x).unwrap();
         let sum = binary(BinaryOp::Add, &x, &last).unwrap();
         let slope = binary(BinaryOp::Mul, &x, &gamma.reshape([10, 1, 1]).unwrap()).unwrap();

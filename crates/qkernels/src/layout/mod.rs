@@ -5,7 +5,8 @@
 
 mod transposition;
 
-use qtensor::{DType, Result, Tensor};
+use crate::isa::Stored;
+use qtensor::{DType, Result, Tensor, bf16};
 use transposition::Transposition;
 
 /// Whether samples, the first axis, are neighbours in memory, without gaps: `C, H, W, N` for a logical `N, C, H, W`.
@@ -41,7 +42,8 @@ pub(crate) fn empty(shape: &[usize]) -> Result<Tensor> {
     empty_of(shape, DType::F32)
 }
 
-fn empty_of(shape: &[usize], dtype: DType) -> Result<Tensor> {
+/// As [`empty`], in any type.
+pub(crate) fn empty_of(shape: &[usize], dtype: DType) -> Result<Tensor> {
     let axes: Vec<usize> = shape.iter().skip(1).chain(shape.first()).copied().collect();
     Tensor::empty(axes, dtype)
 }
@@ -102,20 +104,22 @@ pub(crate) fn not_batch_innermost(x: &Tensor) -> Result<Tensor> {
     if is_only_batch_innermost(x) { to_channels_last(x) } else { Ok(x.clone()) }
 }
 
-/// Copies all values to a tensor of the same shape and type: f32 that change their memory order in blocks on all threads.
+/// Copies all values to a tensor of the same shape and type: f32 and bf16 that change their memory order in blocks on all threads.
 ///
 /// # Errors
 /// Shapes or types differ.
 pub(crate) fn copy(from: &Tensor, to: &mut Tensor) -> Result<()> {
-    let is_f32 = [from.dtype(), to.dtype()] == [DType::F32; 2];
     let is_plain = from.shape() == to.shape() && to.is_unique() && to.layout().is_dense();
-    if is_f32
-        && is_plain
-        && let Some(exchange) = Transposition::of(from.layout(), to.layout())
-    {
-        let source = &from.buffer_slice::<f32>()?[from.layout().offset()..from.layout().end()];
-        exchange.run(source, to.memory_mut()?);
-        return Ok(());
+    match [from.dtype(), to.dtype()] {
+        [DType::F32, DType::F32] if is_plain => transpose::<f32>(from, to),
+        [DType::BF16, DType::BF16] if is_plain => transpose::<bf16>(from, to),
+        _ => to.copy_from(from),
     }
-    to.copy_from(from)
+}
+
+fn transpose<T: Stored>(from: &Tensor, to: &mut Tensor) -> Result<()> {
+    let Some(exchange) = Transposition::of(from.layout(), to.layout()) else { return to.copy_from(from) };
+    let source = &from.buffer_slice::<T>()?[from.layout().offset()..from.layout().end()];
+    exchange.run(source, to.memory_mut()?);
+    Ok(())
 }

@@ -1,10 +1,10 @@
-//! The change from one memory order of f32 to another, in square blocks that are transposed in registers.
+//! The change from one memory order of f32 or bf16 to another, in square blocks that are transposed in registers.
 //!
 //! A block lies between the axis whose numbers are neighbours in the source and the one whose are in the target. Blocks follow one another as the source lies in memory, so that its
 //! lines arrive in order and ahead of their use. What is written lies far apart, often a power of two, whose lines compete for the same places of the caches; a large result would be
 //! thrown out of them before it is used anyway, so it is written past them, which also spares reading what is overwritten: three times as fast as through them.
 
-use crate::isa::{self, Isa, Kernel, MOST_LANES};
+use crate::isa::{self, Isa, Kernel, MOST_LANES, Stored};
 use crate::par::{self, SharedOut};
 use qtensor::Layout;
 use std::ops::Range;
@@ -61,7 +61,7 @@ impl Transposition {
     }
 
     /// Copies `from`, which starts with its first number, to `to`.
-    pub(super) fn run(&self, from: &[f32], to: &mut [f32]) {
+    pub(super) fn run<T: Stored>(&self, from: &[T], to: &mut [T]) {
         let Transposition { column, row, places, .. } = self;
         let last = |which: usize, of: fn(&Axis) -> usize| {
             let place = places.iter().map(|place| place[which]).max().unwrap_or(0);
@@ -72,7 +72,9 @@ impl Transposition {
         let count = (RUN / columns).min(places.len());
         let rows = (JOB / (columns * count)).next_multiple_of(MOST_LANES).min(row.length);
         let pieces = [row.length.div_ceil(rows), column.length.div_ceil(columns), places.len().div_ceil(count)];
-        let is_past_caches = self.is_aligned && to.len() >= LARGE && to.as_ptr().addr().is_multiple_of(4 * MOST_LANES);
+        // Rows of a block of bf16 are half a line.
+        let is_large = T::IN_WORD == 1 && to.len() >= LARGE;
+        let is_past_caches = self.is_aligned && is_large && to.as_ptr().addr().is_multiple_of(4 * MOST_LANES);
         let out = SharedOut::new(to);
         let range = |i: usize, piece: usize, length: usize| i * piece..length.min((i + 1) * piece);
         par::for_each(pieces.iter().product(), |task| {
@@ -110,9 +112,9 @@ fn merged_axes(from: &Layout, to: &Layout) -> Vec<Axis> {
 }
 
 /// Some rows by some columns at some places.
-struct Piece<'a> {
-    from: &'a [f32],
-    out: SharedOut<f32>,
+struct Piece<'a, T> {
+    from: &'a [T],
+    out: SharedOut<T>,
     /// Between rows in the source, between columns in the target.
     steps: [usize; 2],
     rows: Range<usize>,
@@ -121,7 +123,7 @@ struct Piece<'a> {
     is_past_caches: bool,
 }
 
-impl Kernel for Piece<'_> {
+impl<T: Stored> Kernel for Piece<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -148,18 +150,28 @@ impl Kernel for Piece<'_> {
     }
 }
 
-impl Piece<'_> {
+impl<T: Stored> Piece<'_, T> {
     /// At most a vector of rows and of columns.
     #[inline(always)]
     fn block<I: Isa, const PAST: bool>(&self, isa: I, place: [usize; 2], [row, column]: [usize; 2]) {
         let [from_step, to_step] = self.steps;
         let rows = I::LANES.min(self.rows.end - row);
         let columns = I::LANES.min(self.columns.end - column);
-        // SAFETY: `Transposition::run` has checked that the last number of all lies in both buffers, and no two tasks have the same.
+        // SAFETY: `Transposition::run` has checked that the last number of all lies in both buffers, and no two tasks have the same. A type with one number in a word is f32.
         unsafe {
             let from = self.from.as_ptr().add(place[0] + row * from_step + column);
             let to = self.out.at(place[1] + column * to_step + row);
-            if [rows, columns] != [I::LANES; 2] {
+            if T::IN_WORD > 1 {
+                // In f32, which holds the numbers exactly.
+                let (mut lines, mut turned) = ([0.0; MOST_LANES * MOST_LANES], [0.0; MOST_LANES * MOST_LANES]);
+                for (i, line) in lines.chunks_exact_mut(I::LANES).take(rows).enumerate() {
+                    isa.store(line, T::load_part_at(isa, from.add(i * from_step), columns));
+                }
+                isa.transpose(&lines, I::LANES, &mut turned, I::LANES);
+                for (j, line) in turned.chunks_exact(I::LANES).take(columns).enumerate() {
+                    T::store_part_at(isa, to.add(j * to_step), rows, isa.load(line));
+                }
+            } else if [rows, columns] != [I::LANES; 2] {
                 for j in 0..columns {
                     for i in 0..rows {
                         *to.add(j * to_step + i) = *from.add(i * from_step + j);
@@ -167,9 +179,9 @@ impl Piece<'_> {
                 }
             } else if PAST {
                 // All steps in the target, `row` included, are multiples of a vector.
-                isa.transpose_past_caches_at(from, from_step, to, to_step);
+                isa.transpose_past_caches_at(from.cast(), from_step, to.cast(), to_step);
             } else {
-                isa.transpose_at(from, from_step, to, to_step);
+                isa.transpose_at(from.cast(), from_step, to.cast(), to_step);
             }
         }
     }

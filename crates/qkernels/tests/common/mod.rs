@@ -82,7 +82,7 @@ pub(crate) fn assert_close(found: &Tensor, expected: &Tensor, relative: f64, abs
 
 /// The bits of the elements in logical order.
 pub(crate) fn bits(x: &Tensor) -> Vec<u32> {
-    x.to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
+    x.to_dtype(DType::F32).unwrap().to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
 }
 
 /// Runs `work` with 1 to 4 threads and checks that the bits agree.
