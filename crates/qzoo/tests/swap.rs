@@ -95,11 +95,19 @@ fn networks_learn_the_same_on_sparse_kernels() {
                     assert!(error < bounds[1], "{name}: parameter {position}: {error}");
                 }
             }
-            // Answers are those of dense kernels, to the bit.
-            let answer = |model: &Model| model.infer(&images(model, 2).unwrap()).unwrap().to_vec::<f32>().unwrap();
+            // Answers are those of dense kernels to the bit, or, from sparse ones in f32, but for rounding.
+            let answer = |model: &Model| model.infer(&images(model, 2).unwrap()).unwrap();
+            let folded = |model: &Model| model.folded().unwrap().infer(&images(model, 2).unwrap()).unwrap();
             let swapped = answer(&model);
+            let answers = model.sparse().iter().map(|(position, layer)| (*position, layer.in_f32())).collect();
+            model.set_sparse_answers(answers);
+            let sparse = [answer(&model), folded(&model)];
             model.set_sparse(SparseLayers::new());
-            assert_eq!(answer(&model), swapped);
+            assert_eq!(answer(&model).to_vec::<f32>().unwrap(), swapped.to_vec::<f32>().unwrap());
+            for (found, dense) in sparse.iter().zip([swapped, folded(&model)]) {
+                let error = error(&dense, found);
+                assert!(error > 0.0 && error < 1e-4, "{name}: {error}");
+            }
         }
     }
 }

@@ -13,6 +13,9 @@ pub(super) fn decisions(tables: &[SwapTable]) -> String {
     let step = table.step.map_or(String::new(), |[dense, swapped]| {
         format!("; a whole pass takes {:.1} ms with these layers, {:.1} ms with dense ones", 1e3 * swapped, 1e3 * dense)
     });
+    let evaluation = table.evaluation.map_or(String::new(), |[dense, sparse]| {
+        format!("; an evaluation of a batch takes {:.1} ms with them in f32, {:.1} ms dense", 1e3 * sparse, 1e3 * dense)
+    });
     let row = |layer: &Decision| {
         let mut cells = vec![escape(&layer.layer), escape(&layer.kind), percent(layer.sparsity)];
         for kernels in [Kernels::Dense, Kernels::F32, Kernels::Int8] {
@@ -29,7 +32,8 @@ pub(super) fn decisions(tables: &[SwapTable]) -> String {
     let head = ["layer", "kind", "zeros", "dense ms", "f32 ms", "int8 ms", "choice", "why"];
     let rows: Vec<Vec<String>> = table.layers.iter().map(row).collect();
     let about = "Forward and backward pass of a layer between layers alike, and in brackets alone among dense ones";
-    format!("<p class=\"dim\">{about}; {}{}.</p>\n{}", escape(&conditions), escape(&step), html_table(&head, &rows))
+    let conditions = escape(&(conditions + &step + &evaluation));
+    format!("<p class=\"dim\">{about}; {conditions}.</p>\n{}", html_table(&head, &rows))
 }
 
 /// A page of its own for networks finetuned side by side.
@@ -85,12 +89,26 @@ mod tests {
             choice: Kernels::Int8,
             why: "int8 pays".into(),
         };
-        let table =
-            SwapTable { batch: 8, threads: 2, isa: "avx2".into(), step: Some([0.02, 0.01]), layers: vec![decision] };
+        let table = SwapTable {
+            batch: 8,
+            threads: 2,
+            isa: "avx2".into(),
+            step: Some([0.02, 0.01]),
+            evaluation: Some([0.003, 0.002]),
+            layers: vec![decision],
+        };
         let html = decisions(&[table]);
-        for expected in
-            ["a&lt;b", "87.50 %", "4.00", "1.00 (2.50)", "<b>int8</b>", "int8 pays", "10.0 ms with these", "avx2"]
-        {
+        for expected in [
+            "a&lt;b",
+            "87.50 %",
+            "4.00",
+            "1.00 (2.50)",
+            "<b>int8</b>",
+            "int8 pays",
+            "10.0 ms with these",
+            "2.0 ms with them",
+            "avx2",
+        ] {
             assert!(html.contains(expected), "{expected} in {html}");
         }
         assert_eq!(decisions(&[]), "");

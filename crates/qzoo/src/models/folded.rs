@@ -1,5 +1,5 @@
 use super::Model;
-use crate::nn::{Body, Composite, Context, Inputs, Leaves, Sequential, hand_over_bytes};
+use crate::nn::{Body, Composite, Context, Inputs, Leaves, Phase, Sequential, hand_over_bytes};
 use qgraph::{Result, Tape, Var};
 use qkernels::par;
 use qtensor::Tensor;
@@ -83,7 +83,9 @@ impl Folded {
     }
 
     fn infer_slice(&self, images: Tensor) -> Result<Tensor> {
-        let context = Context::folded(&self.leaves, Default::default()).with_inputs(self.model.inputs().clone());
+        let context = Context::folded(&self.leaves, Default::default())
+            .with_inputs(self.model.inputs().clone())
+            .with_sparse(self.model.sparse_in(Phase::Evaluate));
         Ok(self.model.forward_in(&mut Tape::new(), &Var::constant(images), &context)?.into_value())
     }
 }

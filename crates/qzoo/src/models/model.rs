@@ -37,6 +37,8 @@ pub struct Model {
     inputs: Arc<Inputs>,
     /// Projections that train on sparse kernels.
     sparse: Arc<SparseLayers>,
+    /// Projections that answer on sparse kernels.
+    sparse_answers: Arc<SparseLayers>,
     input: [usize; 3],
     classes: usize,
 }
@@ -82,6 +84,7 @@ impl Model {
             backward: Arc::new(Backward::default()),
             inputs: Arc::default(),
             sparse: Arc::default(),
+            sparse_answers: Arc::default(),
             input,
             classes,
         };
@@ -123,7 +126,7 @@ impl Model {
     pub fn forward(&self, tape: &mut Tape, leaves: &Leaves, images: &Var, phase: Phase) -> Result<Var> {
         let context = Context::new(phase, leaves, self.backward.clone())
             .with_inputs(self.inputs.clone())
-            .with_sparse(self.sparse.clone());
+            .with_sparse(self.sparse_in(phase));
         self.forward_in(tape, images, &context)
     }
 
@@ -163,9 +166,26 @@ impl Model {
         &self.inputs
     }
 
-    /// Trains some projections on sparse kernels from now on; answers are those of dense ones.
+    /// Trains some projections on sparse kernels from now on; answers are those of dense ones unless [`set_sparse_answers`](Self::set_sparse_answers) follows.
     pub fn set_sparse(&mut self, layers: SparseLayers) {
         self.sparse = Arc::new(layers);
+        self.sparse_answers = Arc::default();
+    }
+
+    /// Answers with some projections on sparse kernels from now on.
+    pub fn set_sparse_answers(&mut self, layers: SparseLayers) {
+        self.sparse_answers = Arc::new(layers);
+    }
+
+    /// The projections on sparse kernels in that phase.
+    pub(super) fn sparse_in(&self, phase: Phase) -> Arc<SparseLayers> {
+        let layers = if matches!(phase, Phase::Train { .. }) { &self.sparse } else { &self.sparse_answers };
+        layers.clone()
+    }
+
+    /// Takes over which projections of another network of this kind are on sparse kernels.
+    pub(crate) fn take_sparse(&mut self, other: &Model) {
+        (self.sparse, self.sparse_answers) = (other.sparse.clone(), other.sparse_answers.clone());
     }
 
     /// The projections that train on sparse kernels.

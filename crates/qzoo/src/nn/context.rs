@@ -84,7 +84,7 @@ pub struct Context {
     quadratic: QuadraticRules,
     /// Projections whose inputs are quantized.
     inputs: Arc<Inputs>,
-    /// Projections that train on sparse kernels.
+    /// Projections on sparse kernels.
     sparse: Arc<SparseLayers>,
     /// Within a composite that is run again as a whole, running a part of it a third time saves nothing.
     within_recompute: bool,
@@ -117,14 +117,14 @@ impl Context {
         Context { inputs, ..self }
     }
 
-    /// The same with some projections on sparse kernels, in training.
+    /// The same with some projections on sparse kernels.
     pub(crate) fn with_sparse(self, sparse: Arc<SparseLayers>) -> Self {
         Context { sparse, ..self }
     }
 
-    /// The sparse kernels of the projection whose weights stand at that position; none outside training.
+    /// The sparse kernels of the projection whose weights stand at that position.
     pub(crate) fn sparse(&self, weight: usize) -> Option<&SparseLayer> {
-        self.sparse.get(&weight).filter(|_| self.training())
+        self.sparse.get(&weight)
     }
 
     /// What is done with the input of the projection whose weights stand at that position.

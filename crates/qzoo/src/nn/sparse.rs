@@ -6,7 +6,7 @@ use qtensor::random::StreamKey;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The projection of a model whose training runs on sparse kernels.
+/// A projection of a model on sparse kernels.
 #[derive(Clone, Debug)]
 pub struct SparseLayer {
     /// Its weights, and the size of its images.
@@ -19,6 +19,11 @@ pub struct SparseLayer {
 pub type SparseLayers = BTreeMap<usize, SparseLayer>;
 
 impl SparseLayer {
+    /// The same in f32.
+    pub fn in_f32(&self) -> SparseLayer {
+        SparseLayer { plan: self.plan.clone(), arithmetic: SparseArithmetic::F32 }
+    }
+
     /// `epilogue(weight · x + bias)`; `noise` names the noise of stochastic rounding.
     ///
     /// # Errors

@@ -75,6 +75,10 @@ pub struct SwapTable {
     pub isa: String,
     /// Seconds of a whole training pass on dense kernels, and with the layers as chosen; absent where no layer was measured.
     pub step: Option<[f64; 2]>,
+    /// Seconds of an evaluation of a batch on dense kernels, and with the layers that were chosen on sparse ones in f32: the faster way is taken, whose answers are the same but for the
+    /// rounding of f32. Absent where no layer was measured.
+    #[serde(default)]
+    pub evaluation: Option<[f64; 2]>,
     /// The layers, in the order of the forward pass.
     pub layers: Vec<Decision>,
 }
@@ -92,17 +96,26 @@ impl SwapTable {
         measured.map(line).chain([self.message()]).collect()
     }
 
+    /// Whether evaluations are faster on sparse kernels.
+    pub(crate) fn evaluates_sparsely(&self) -> bool {
+        self.is_swapped() && self.evaluation.is_some_and(|[dense, sparse]| sparse < dense)
+    }
+
     fn message(&self) -> String {
         let count = |kernels| self.layers.iter().filter(|layer| layer.choice == kernels).count();
         let [f32, int8] = [Kernels::F32, Kernels::Int8].map(count);
         let step = self.step.map(|[dense, swapped]| {
             format!("; a pass over {} images takes {:.1} ms, dense {:.1}", self.batch, 1e3 * swapped, 1e3 * dense)
         });
+        let evaluation = self.evaluation.filter(|_| self.is_swapped()).map(|[dense, sparse]| {
+            format!("; an evaluation in f32 takes {:.1} ms, dense {:.1}", 1e3 * sparse, 1e3 * dense)
+        });
         format!(
-            "sparse kernels in {} of {} layers, {f32} in f32 and {int8} in int8{}",
+            "sparse kernels in {} of {} layers, {f32} in f32 and {int8} in int8{}{}",
             f32 + int8,
             self.layers.len(),
-            step.unwrap_or_default()
+            step.unwrap_or_default(),
+            evaluation.unwrap_or_default()
         )
     }
 

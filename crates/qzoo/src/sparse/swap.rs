@@ -71,6 +71,7 @@ impl Swap {
             threads: par::threads(),
             isa: isa::current().name().to_string(),
             step: None,
+            evaluation: None,
             layers,
         })
     }

@@ -8,11 +8,12 @@ use crate::run::read_json;
 use crate::sparse::{Kernels, Masks, Swap, SwapOptions, SwapTable};
 use qgraph::ops::{GradientCodes, SparseArithmetic, SparseInt8};
 use qkernels::rounding::Clip;
+use qtensor::Tensor;
 use std::time::Instant;
 
 /// The decision tables of a run, in its folder.
 pub const SWAPS: &str = "kernels.json";
-/// Whole steps that are measured of the dense and of the swapped network, which take turns after one each that warms up.
+/// Whole steps, and evaluations of a batch, that are measured of the dense and of the swapped network, which take turns after one each that warms up.
 const STEPS: usize = 3;
 /// How many times the dense network's step a swapped one's may take.
 const TOLERANCE: f64 = 1.0;
@@ -58,12 +59,19 @@ impl Trainer {
                 // Layers by themselves may gain what borders between them and the rest of the step take.
                 if sparse > TOLERANCE * dense {
                     table.revert(&format!("a whole step takes {:.1} ms, dense {:.1}", 1e3 * sparse, 1e3 * dense));
-                    swapped = network;
+                    swapped = network.clone();
                 }
             }
-            Ok((table, swapped))
+            let answers: SparseLayers =
+                swapped.model().sparse().iter().map(|(position, layer)| (*position, layer.in_f32())).collect();
+            let mut answering = swapped.clone();
+            answering.model_mut().set_sparse_answers(answers);
+            if !is_known && table.is_swapped() {
+                table.evaluation = Some(compare_answers([&network, &answering], lesson.images)?);
+            }
+            Ok((table.clone(), if table.evaluates_sparsely() { answering } else { swapped }))
         })?;
-        self.network.model_mut().set_sparse(network.model().sparse().clone());
+        self.network.model_mut().take_sparse(network.model());
         if !is_known {
             for line in table.lines() {
                 recorder.note(&line)?;
@@ -86,11 +94,22 @@ fn fits(table: &SwapTable, network: &Network, masks: &Masks) -> bool {
 
 /// The best time of a training pass of each.
 fn compare(networks: [&Network; 2], lesson: &Lesson<'_>) -> Result<[f64; 2]> {
+    best(networks, |network| network.learn(lesson).map(drop))
+}
+
+/// The best time of an evaluation of a batch of each.
+fn compare_answers(networks: [&Network; 2], images: &Tensor) -> Result<[f64; 2]> {
+    let [dense, sparse] = networks.map(Network::folded);
+    best([&dense?, &sparse?], |network| Ok(network.infer(images).map(drop)?))
+}
+
+/// The best times of each, which take turns.
+fn best<T>(all: [&T; 2], pass: impl Fn(&T) -> Result<()>) -> Result<[f64; 2]> {
     let mut best = [f64::INFINITY; 2];
     for round in 0..=STEPS {
-        for (network, best) in networks.iter().zip(&mut best) {
+        for (one, best) in all.iter().zip(&mut best) {
             let start = Instant::now();
-            drop(network.learn(lesson)?);
+            pass(one)?;
             if round > 0 {
                 *best = best.min(start.elapsed().as_secs_f64());
             }
