@@ -6,6 +6,11 @@
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a thread that has run out of work stays awake for more. Waking one takes tens of microseconds, which is longer than many kernels run and than what lies between them.
+const LINGER: Duration = Duration::from_micros(200);
 
 thread_local! {
     /// Whether kernels keep to this thread.
@@ -27,6 +32,38 @@ fn alone<R>(work: impl FnOnce() -> R) -> R {
     }
     let _restore = Restore(ALONE.replace(true));
     work()
+}
+
+/// Sees to it that the other threads of this pool look for work until there was none for [`LINGER`]: each is given a task that does nothing else, and lets other programs run meanwhile.
+fn stay_awake() {
+    static AWAKE: AtomicUsize = AtomicUsize::new(0);
+    struct Awake;
+    impl Drop for Awake {
+        fn drop(&mut self) {
+            AWAKE.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    let Some(here) = rayon::current_thread_index() else { return };
+    let is_enough = |awake: usize| awake + 1 >= rayon::current_num_threads();
+    if is_enough(AWAKE.load(Ordering::Relaxed)) {
+        return;
+    }
+    let awake = Awake;
+    if is_enough(AWAKE.fetch_add(1, Ordering::Relaxed)) {
+        return;
+    }
+    rayon::spawn(move || {
+        let _awake = awake;
+        // The thread that called has work of its own.
+        let is_other = rayon::current_thread_index() != Some(here);
+        let mut last = Instant::now();
+        while is_other && last.elapsed() < LINGER {
+            match rayon::yield_now() {
+                Some(rayon::Yield::Executed) => last = Instant::now(),
+                _ => std::thread::yield_now(),
+            }
+        }
+    });
 }
 
 /// Sets the number of threads for the whole process; 0 means one for each core that the process may use. It can be set once, before the first kernel runs.
@@ -63,6 +100,7 @@ pub fn for_each(count: usize, work: impl Fn(usize) + Sync) {
     if count <= 1 || threads() == 1 {
         (0..count).for_each(work);
     } else {
+        stay_awake();
         (0..count).into_par_iter().with_max_len(1).for_each(&work);
     }
 }
@@ -72,7 +110,18 @@ pub fn map<R: Send>(count: usize, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
     if count <= 1 || threads() == 1 {
         (0..count).map(work).collect()
     } else {
+        stay_awake();
         (0..count).into_par_iter().with_max_len(1).map(&work).collect()
+    }
+}
+
+/// Runs `work(i)` for every `i` below `count`, `piece` of them at a time, and returns the results in that order: for short work.
+pub fn collect<R: Send>(count: usize, piece: usize, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    if count <= piece || threads() == 1 {
+        (0..count).map(work).collect()
+    } else {
+        stay_awake();
+        (0..count).into_par_iter().with_min_len(piece).map(&work).collect()
     }
 }
 
@@ -103,6 +152,7 @@ pub fn for_each_chunk<T: Send>(items: &mut [T], piece: usize, work: impl Fn(usiz
     if items.len() <= piece || threads() == 1 {
         items.chunks_mut(piece).enumerate().for_each(|(i, part)| work(i, part));
     } else {
+        stay_awake();
         items.par_chunks_mut(piece).enumerate().with_max_len(1).for_each(|(i, part)| work(i, part));
     }
 }
@@ -117,6 +167,7 @@ pub fn map_chunks<T: Send, R: Send>(
     if items.len() <= piece || threads() == 1 {
         items.chunks_mut(piece).enumerate().map(|(i, part)| work(i, part)).collect()
     } else {
+        stay_awake();
         items.par_chunks_mut(piece).enumerate().with_max_len(1).map(|(i, part)| work(i, part)).collect()
     }
 }
