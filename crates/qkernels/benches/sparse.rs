@@ -10,7 +10,7 @@ use qkernels::rounding::{Clip, Format, Groups, Quantizer, Rounding};
 use qkernels::sparse::{ByteCodes, ByteForward, ByteScheme, Forward, Pattern, Plan, to_batch_innermost};
 use qkernels::{Activation, Conv2dParams, Gemm, conv2d, conv2d_input_grad, conv2d_weight_grad};
 use qtensor::random::{Purpose, Stream, StreamKey};
-use qtensor::{Result, Tensor};
+use qtensor::{DType, Result, Tensor};
 
 const fn key(index: u64) -> StreamKey {
     StreamKey { seed: 1, purpose: Purpose::Test, epoch: 0, index }
@@ -48,9 +48,15 @@ fn step(plan: &Plan, values: &Tensor, x: &Tensor, dy: &Tensor) -> Result<[Tensor
 fn byte_step(plan: &Plan, values: &Tensor, [x, dy]: [(&Tensor, &Quantizer); 2]) -> Result<[Tensor; 3]> {
     let weights = plan.quantize(values, &ByteScheme::default())?;
     let x = ByteCodes::quantize(x.0, x.1, Rounding::Nearest)?;
-    let y = plan.forward_int8(&ByteForward { x: &x, weights: &weights, bias: None, activation: Activation::None })?;
+    let y = plan.forward_int8(&ByteForward {
+        x: &x,
+        weights: &weights,
+        bias: None,
+        activation: Activation::None,
+        dtype: DType::F32,
+    })?;
     let dy = ByteCodes::quantize(dy.0, dy.1, Rounding::Stochastic(key(3)))?;
-    Ok([y, plan.input_grad_int8(&dy, &weights)?, plan.weight_grad_int8(&x, &dy)?])
+    Ok([y, plan.input_grad_int8(&dy, &weights, DType::F32)?, plan.weight_grad_int8(&x, &dy)?])
 }
 
 /// A layer to measure.

@@ -5,8 +5,8 @@ mod common;
 use common::{ARRANGEMENTS, arranged, assert_same_for_any_threads, bits, values};
 use qkernels::naive::sparse::Layer;
 use qkernels::rounding::{Clip, Format, Groups, Quantizer, Rounding};
-use qkernels::sparse::{ByteCodes, ByteForward, ByteScheme, Forward, Pattern, Plan, is_batch_innermost};
-use qkernels::{Activation, Conv2dParams};
+use qkernels::sparse::{ByteCodes, ByteForward, BytePasses, ByteScheme, Forward, Pattern, Plan, is_batch_innermost};
+use qkernels::{Activation, Conv2dParams, cast};
 use qtensor::random::{Purpose, Stream, StreamKey};
 use qtensor::{DType, Result, Tensor};
 
@@ -81,15 +81,17 @@ impl Case<'_> {
         let x = codes_of(&arranged(&values(x_shape, 5, 1.0), order), formats[0], Rounding::Nearest);
         let bias = values(&[pattern.rows()], 9, 1.0);
         let as_f32 = |codes: &Tensor| codes.to_dtype(DType::F32);
-        let (x_steps, codes) = (steps(&x), as_f32(bytes.forward_codes())?);
+        let (x_steps, codes) = (steps(&x), as_f32(bytes.forward_codes().unwrap())?);
         let layer = Layer { pattern: &pattern, values: &codes, params };
         let sums = layer.forward(&x_steps, None, Activation::None)?;
         let scale = |scales: &[f32], channel: usize| if per_channel { scales[channel] } else { scales[0] };
-        let factor = |channel: usize| scale(bytes.forward_scales(), channel) * x.scale();
-        let call = ByteForward { x: &x, weights: &bytes, bias: None, activation: Activation::None };
+        let factor = |channel: usize| scale(bytes.forward_scales().unwrap(), channel) * x.scale();
+        let call = ByteForward { x: &x, weights: &bytes, bias: None, activation: Activation::None, dtype: DType::F32 };
         let y = plan.forward_int8(&call)?;
         assert!(is_batch_innermost(&y));
         assert_scaled(&y, &sums, factor, |_, y| y);
+        let rounded = plan.forward_int8(&ByteForward { dtype: DType::BF16, ..call })?;
+        assert!(is_batch_innermost(&rounded) && bits(&rounded) == bits(&cast::to_bf16(&y)?));
         let y =
             plan.forward_int8(&ByteForward { bias: Some(&bias), activation: Activation::LeakyRelu(0.25), ..call })?;
         let biases = bias.to_vec::<f32>()?;
@@ -100,12 +102,13 @@ impl Case<'_> {
         });
         let dy = values(&plan.output_shape(x_shape[0]), 31, 1.0);
         let dy = codes_of(&arranged(&dy, order + 1), formats[1], Rounding::Nearest);
-        let dx = plan.input_grad_int8(&dy, &bytes)?;
+        let dx = plan.input_grad_int8(&dy, &bytes, DType::F32)?;
         assert!(is_batch_innermost(&dx));
         let codes = as_f32(&bytes.input_grad_codes()?.unwrap())?;
         let transposed = Layer { pattern: &pattern, values: &codes, params };
         let sums = transposed.input_grad(&steps(&dy), x_shape)?;
         assert_scaled(&dx, &sums, |c| scale(bytes.input_grad_scales().unwrap(), c) * dy.scale(), |_, dx| dx);
+        assert!(bits(&plan.input_grad_int8(&dy, &bytes, DType::BF16)?) == bits(&cast::to_bf16(&dx)?));
         let dw = plan.weight_grad_int8(&x, &dy)?;
         let sums = layer.weight_grad(&x_steps, &steps(&dy))?.to_dtype(DType::F64)?.to_vec::<f64>()?;
         let factor = f64::from(x.scale()) * f64::from(dy.scale());
@@ -185,9 +188,14 @@ fn the_largest_sums_are_exact_and_larger_ones_refused() -> Result<()> {
     let codes = codes_of(&x, Format::Unsigned, Rounding::Nearest);
     let (plan, more) = (plan(most)?, plan(most + 1)?);
     let weights = plan.quantize(&ones, &ByteScheme::default())?;
-    let y =
-        plan.forward_int8(&ByteForward { x: &codes, weights: &weights, bias: None, activation: Activation::None })?;
-    let factor = weights.forward_scales()[0] * codes.scale();
+    let y = plan.forward_int8(&ByteForward {
+        x: &codes,
+        weights: &weights,
+        bias: None,
+        activation: Activation::None,
+        dtype: DType::F32,
+    })?;
+    let factor = weights.forward_scales().unwrap()[0] * codes.scale();
     assert_eq!(y.to_vec::<f32>()?, [(most * 255 * 127) as f32 * factor]);
     refused(more.quantize(&Tensor::full([most + 1], 1.0f32)?, &ByteScheme::default()), ["66312", "66311"]);
 
@@ -224,10 +232,11 @@ fn the_bits_do_not_depend_on_the_number_of_threads() -> Result<()> {
                 (codes_of(&values(x_shape, 5, 1.0), FORMATS[0], rounding), codes_of(&dy, FORMATS[1], rounding));
             let scheme = ByteScheme { rounding, ..ByteScheme::default() };
             let weights = plan.quantize(&of_weights, &scheme).unwrap();
-            let call = ByteForward { x: &x, weights: &weights, bias: None, activation: Activation::Relu };
+            let call =
+                ByteForward { x: &x, weights: &weights, bias: None, activation: Activation::Relu, dtype: DType::F32 };
             vec![
                 plan.forward_int8(&call).unwrap(),
-                plan.input_grad_int8(&dy, &weights).unwrap(),
+                plan.input_grad_int8(&dy, &weights, DType::F32).unwrap(),
                 plan.weight_grad_int8(&x, &dy).unwrap(),
             ]
         });
@@ -266,7 +275,13 @@ fn passes_are_near_those_of_f32_and_gradients_unbiased() -> Result<()> {
     let bytes = plan.quantize(&of_weights, &ByteScheme::default())?;
     let x_codes = codes_of(&x, Format::Unsigned, Rounding::Nearest);
     let none = Activation::None;
-    let y = plan.forward_int8(&ByteForward { x: &x_codes, weights: &bytes, bias: None, activation: none })?;
+    let y = plan.forward_int8(&ByteForward {
+        x: &x_codes,
+        weights: &bytes,
+        bias: None,
+        activation: none,
+        dtype: DType::F32,
+    })?;
     let exact = plan.forward(&Forward { x: &x, values: &of_weights, bias: None, activation: none })?;
     assert!(error(&y, &exact) < 0.02, "{}", error(&y, &exact));
 
@@ -279,8 +294,10 @@ fn passes_are_near_those_of_f32_and_gradients_unbiased() -> Result<()> {
         let dy = codes_of(&dy, Format::Offset, rounding);
         let scheme = ByteScheme { rounding, ..ByteScheme::default() };
         let x = codes_of(&x, Format::Unsigned, Rounding::Stochastic(key(500 + run)));
-        let found =
-            [plan.input_grad_int8(&dy, &plan.quantize(&of_weights, &scheme)?)?, plan.weight_grad_int8(&x, &dy)?];
+        let found = [
+            plan.input_grad_int8(&dy, &plan.quantize(&of_weights, &scheme)?, DType::F32)?,
+            plan.weight_grad_int8(&x, &dy)?,
+        ];
         for (i, found) in found.iter().enumerate() {
             errors[i] = error(found, &exact[i]);
             assert!(errors[i] < 0.05, "gradient {i}: {}", errors[i]);
@@ -333,18 +350,23 @@ fn what_does_not_fit_is_refused() -> Result<()> {
     let x = values(&[2, 3, 6, 7], 1, 1.0);
     let of = |shape: &[usize]| codes_of(&values(shape, 1, 1.0), Format::Offset, Rounding::Nearest);
     let codes = of(&[2, 3, 6, 7]);
-    let call = ByteForward { x: &codes, weights: &bytes, bias: None, activation: Activation::None };
+    let call = ByteForward { x: &codes, weights: &bytes, bias: None, activation: Activation::None, dtype: DType::F32 };
     refused(plan.forward_int8(&ByteForward { x: &of(&[2, 3, 6, 6]), ..call }), ["[2, 3, 6, 7]", "2×3×6×6"]);
     refused(plan.forward_int8(&ByteForward { bias: Some(&values(&[5], 1, 1.0)), ..call }), ["biases", "[4]"]);
-    refused(plan.input_grad_int8(&codes, &bytes), ["gradients of outputs", "[2, 4, 4, 5]"]);
+    refused(plan.input_grad_int8(&codes, &bytes, DType::F32), ["gradients of outputs", "[2, 4, 4, 5]"]);
     refused(plan.weight_grad_int8(&codes, &codes), ["gradients of outputs", "[2, 4, 4, 5]"]);
     refused(plan.weight_grad_int8(&of(&[2, 3, 7, 6]), &of(&[2, 4, 4, 5])), ["inputs", "[2, 3, 6, 7]"]);
     // Weights of another plan, or of the forward pass alone; those of a copy are its own.
     let other = Plan::conv2d(&pattern, &PLAIN, [6, 7])?.quantize(&of_weights, &ByteScheme::default())?;
     refused(plan.forward_int8(&ByteForward { weights: &other, ..call }), ["another plan", "quantize"]);
-    let inference = plan.quantize(&of_weights, &ByteScheme { input_grad: false, ..ByteScheme::default() })?;
+    refused(plan.forward_int8(&ByteForward { dtype: DType::F64, ..call }), ["f32", "f64"]);
+    let inference = plan.quantize(&of_weights, &ByteScheme { passes: BytePasses::Forward, ..ByteScheme::default() })?;
     assert!(inference.input_grad_scales().is_none() && inference.input_grad_codes()?.is_none());
-    refused(plan.input_grad_int8(&of(&[2, 4, 4, 5]), &inference), ["input_grad", "ByteScheme"]);
+    refused(plan.input_grad_int8(&of(&[2, 4, 4, 5]), &inference, DType::F32), ["this pass", "passes"]);
+    let backward =
+        plan.quantize(&of_weights, &ByteScheme { passes: BytePasses::InputGrad, ..ByteScheme::default() })?;
+    assert!(backward.forward_scales().is_none() && backward.forward_codes().is_none());
+    refused(plan.forward_int8(&ByteForward { weights: &backward, ..call }), ["this pass", "passes"]);
     assert!(plan.clone().forward_int8(&call).is_ok());
     // Values, quantizers and scales.
     refused(plan.quantize(&values(&[3], 1, 1.0), &ByteScheme::default()), ["values", "3"]);

@@ -4,7 +4,7 @@ use super::sparse::{Gradients, Operands, SparseMap};
 use crate::half::fitting;
 use crate::{Result, Saved};
 use qkernels::rounding::{Clip, Format, Groups, Logarithmic, Quantizer, Rounding};
-use qkernels::sparse::{ByteCodes, ByteForward, ByteScheme, to_batch_innermost};
+use qkernels::sparse::{ByteCodes, ByteForward, BytePasses, ByteScheme, to_batch_innermost};
 use qtensor::{DType, Tensor};
 use std::sync::Arc;
 
@@ -48,22 +48,23 @@ impl SparseInt8 {
         self.inputs != Clip::AbsMax
     }
 
-    fn scheme(&self, input_grad: bool) -> ByteScheme {
+    fn scheme(&self, passes: BytePasses) -> ByteScheme {
         let (clip, per_channel) = (self.weights, self.per_channel);
-        ByteScheme { clip, per_channel, rounding: Rounding::Nearest, input_grad }
+        ByteScheme { clip, per_channel, rounding: Rounding::Nearest, passes }
     }
 }
 
 /// The output, and for the backward pass the codes of `x` with their range.
 pub(super) fn forward_int8(map: &SparseMap, int8: SparseInt8, operands: Operands<'_>) -> Result<(Tensor, [Tensor; 2])> {
     let Operands { x, values, bias } = operands;
+    let dtype = x.dtype();
     // Other rules than by the largest magnitude look at f32.
     let x = if int8.masks_inputs() { fitting(x.clone(), DType::F32)? } else { x.clone() };
     let x = &x;
     let quantizer = Quantizer::choose_bytes(x, int8.inputs)?;
     let codes = ByteCodes::quantize(x, &quantizer, Rounding::Nearest)?;
-    let weights = map.plan.quantize(values, &int8.scheme(false))?;
-    let call = ByteForward { x: &codes, weights: &weights, bias, activation: map.activation };
+    let weights = map.plan.quantize(values, &int8.scheme(BytePasses::Forward))?;
+    let call = ByteForward { x: &codes, weights: &weights, bias, activation: map.activation, dtype };
     let y = map.plan.forward_int8(&call)?;
     let range = Tensor::from_vec([2], vec![codes.scale(), f32::from(codes.zero_point())])?;
     Ok((y, [codes.codes().clone(), range]))
@@ -96,8 +97,9 @@ pub(super) fn backward_int8(
     }
     let mut dx = None;
     if needs[0] {
-        let weights = map.plan.quantize(values, &int8.scheme(true))?;
-        let plain = map.plan.input_grad_int8(&codes, &weights)?;
+        let weights = map.plan.quantize(values, &int8.scheme(BytePasses::InputGrad))?;
+        let dtype = if clipped.is_some() { DType::F32 } else { dy.dtype() };
+        let plain = map.plan.input_grad_int8(&codes, &weights, dtype)?;
         dx = Some(match &clipped {
             Some((inputs, x)) => inputs.gradient(x, &plain)?,
             None => plain,

@@ -5,7 +5,6 @@ use super::noise::Rounding;
 use super::pass::{Look, Run, bytes_mut};
 use super::quantizer::{Quantizer, Steps};
 use super::statistics::{Lanes, Statistics};
-use crate::cast::from_bf16;
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::{layout, par};
 use qtensor::{DType, Error, Result, Tensor};
@@ -39,7 +38,7 @@ impl Quantizer {
 
     fn to_batch_innermost(&self, x: &Tensor, rounding: Rounding, look: Look) -> Result<(Tensor, Statistics)> {
         if x.dtype() == DType::BF16 && !layout::is_batch_innermost(x) {
-            return self.to_batch_innermost(&from_bf16(x)?, rounding, look);
+            return self.to_batch_innermost(&layout::to_batch_innermost(x)?, rounding, look);
         }
         if !matches!(x.dtype(), DType::F32 | DType::BF16) {
             return Err(Error::DType { op: OP, expected: DType::F32, found: x.dtype() });

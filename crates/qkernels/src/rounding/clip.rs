@@ -50,7 +50,12 @@ impl Clip {
         }
     }
 
-    /// Whether statistics suffice.
+    /// Whether the rule looks at more statistics than the extremes.
+    pub(super) fn needs_sums(self) -> bool {
+        matches!(self, Clip::Sawb | Clip::SawbWith(_) | Clip::Dither(_))
+    }
+
+    /// Whether no statistics suffice.
     pub(super) fn needs_values(self) -> bool {
         matches!(self, Clip::Percentile(_) | Clip::Mse)
     }

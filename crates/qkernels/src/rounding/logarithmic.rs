@@ -1,9 +1,9 @@
 //! Codes whose values are powers of two apart.
 
+use super::extremes::extremes;
 use super::groups::{Grouped, Groups, parts};
 use super::noise::Rounding;
 use super::pass::{Code, Look, Pass, bytes_mut};
-use super::statistics::Statistics;
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::par;
 use qtensor::{DType, Error, Result, Tensor};
@@ -59,7 +59,7 @@ impl Logarithmic {
     /// # Errors
     /// As [`new`](Self::new); another element type, groups that do not fit, or a value that is infinite or not a number: the message says where.
     pub fn choose(x: &Tensor, groups: Groups, levels: u8) -> Result<Self> {
-        let maxima = Statistics::of(x, &groups)?.iter().map(|s| s.absmax() as f32).collect();
+        let maxima = extremes(x, &groups)?.iter().map(|s| s.absmax() as f32).collect();
         Self::new(levels, groups, maxima)
     }
 

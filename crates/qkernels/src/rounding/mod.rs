@@ -10,6 +10,7 @@
 
 mod batch_innermost;
 mod clip;
+mod extremes;
 mod floats;
 mod groups;
 mod logarithmic;

@@ -96,8 +96,9 @@ impl<C: Code> Kernel for Run<'_, C> {
             };
             let count = (GROUP - skipped).min(self.from.len() - at);
             let (from, to) = (&self.from[at..at + count], &mut self.to[at..at + count]);
-            let magnitude = match (from.first_chunk::<GROUP>(), to.first_chunk_mut::<GROUP>()) {
-                (Some(from), Some(to)) => chunk(self.code, from, to, noise),
+            let magnitude = match (from.first_chunk::<GROUP>(), to.first_chunk_mut::<GROUP>(), noise) {
+                (Some(from), Some(to), _) => chunk(self.code, from, to, noise),
+                (_, _, None) => short(self.code, from, to),
                 _ => {
                     let (mut values, mut codes) = ([0.0; GROUP], [0; GROUP]);
                     values[skipped..skipped + count].copy_from_slice(from);
@@ -113,19 +114,33 @@ impl<C: Code> Kernel for Run<'_, C> {
     }
 }
 
-/// The codes of a group, and the bits of its largest magnitude: NaN is larger than infinity.
+/// As [`chunk`] to nearest, for fewer values than a group: rows of a sparse matrix.
 #[inline(always)]
-fn chunk<C: Code>(code: C, from: &[f32; GROUP], to: &mut [u8; GROUP], noise: Option<&[f32; GROUP]>) -> u32 {
+fn short<C: Code>(code: C, from: &[f32], to: &mut [u8]) -> u32 {
+    const SHORT: usize = 16;
+    let mut largest = 0;
+    for (from, to) in from.chunks(SHORT).zip(to.chunks_mut(SHORT)) {
+        let (mut values, mut codes) = ([0.0; SHORT], [0; SHORT]);
+        values[..from.len()].copy_from_slice(from);
+        largest = chunk(code, &values, &mut codes, None).max(largest);
+        to.copy_from_slice(&codes[..to.len()]);
+    }
+    largest
+}
+
+/// The codes of some values, and the bits of its largest magnitude: NaN is larger than infinity.
+#[inline(always)]
+fn chunk<C: Code, const N: usize>(code: C, from: &[f32; N], to: &mut [u8; N], noise: Option<&[f32; N]>) -> u32 {
     let mut largest = 0;
     match noise {
         None => {
-            for i in 0..GROUP {
+            for i in 0..N {
                 to[i] = code.nearest(from[i]);
                 largest = largest.max(from[i].to_bits() & 0x7fff_ffff);
             }
         }
         Some(noise) => {
-            for i in 0..GROUP {
+            for i in 0..N {
                 to[i] = code.stochastic(from[i], noise[i]);
                 largest = largest.max(from[i].to_bits() & 0x7fff_ffff);
             }

@@ -1,6 +1,7 @@
 //! Equally spaced codes of a byte.
 
 use super::clip::{Clip, clips};
+use super::extremes::extremes;
 use super::groups::{Grouped, Groups};
 use super::statistics::Statistics;
 use qtensor::{DType, Error, Result, Tensor};
@@ -137,7 +138,7 @@ impl Quantizer {
     }
 
     fn choose_by(x: &Tensor, groups: Groups, format: impl Fn(&[Statistics]) -> Format, clip: Clip) -> Result<Self> {
-        let statistics = Statistics::of(x, &groups)?;
+        let statistics = if clip.needs_sums() { Statistics::of(x, &groups)? } else { extremes(x, &groups)? };
         let format = format(&statistics);
         clip.check("quantizer", format)?;
         let found = if clip.needs_values() {

@@ -9,7 +9,7 @@ use qtensor::{Result, Tensor};
 /// Running sums side by side, whatever the width of a vector.
 const LANES: usize = 16;
 /// Values that one thread takes at a time.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 16 * 1024;
 
 /// Extremes and sums of a group of values.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,6 +1,7 @@
 //! Sums over the lists of a direction: the forward pass, and the input gradient.
 
 use super::strips::{CACHE, Strips, Tiling};
+use super::tasks::{Task, for_targets};
 use super::tile::{Items, Sums};
 use super::walk::{List, Walk};
 use crate::Activation;
@@ -36,13 +37,11 @@ impl Gather<'_> {
         }
         let strips = Strips::new(self.walk, self.batch, Tiling::of_floats(), CACHE);
         let ready = par::map(self.walk.lists.len(), |i| self.ready(&self.walk.lists[i], &strips));
-        let tasks = strips.tasks(self.walk.items());
-        let pieces = tasks.min(strips.units());
-        let ranges = self.walk.channel_ranges(tasks.div_ceil(pieces));
+        let tasks = for_targets(self.walk, &strips);
         let output = SharedOut::new(output);
-        par::for_each(pieces * ranges.len(), |task| {
-            let (piece, channels) = (task / ranges.len(), &ranges[task % ranges.len()]);
-            for unit in piece * strips.units() / pieces..(piece + 1) * strips.units() / pieces {
+        par::for_each(tasks.len(), |i| {
+            let Task { units, channels } = tasks[i].clone();
+            for unit in units {
                 let unit = strips.unit(unit);
                 let Ready { list, weights, cuts } = &ready[strips.list(&unit)];
                 strips.prefetch(&unit, self.source);

@@ -30,12 +30,13 @@ mod int8;
 mod pattern;
 mod plan;
 mod strips;
+mod tasks;
 mod tile;
 mod transposed;
 mod walk;
 mod weight_grad;
 
 pub use crate::layout::{is_batch_innermost, to_batch_innermost, to_channels_last, to_row_major};
-pub use int8::{ByteCodes, ByteForward, ByteScheme, ByteWeights};
+pub use int8::{ByteCodes, ByteForward, BytePasses, ByteScheme, ByteWeights};
 pub use pattern::{Pattern, Pruned};
 pub use plan::{Forward, Plan};

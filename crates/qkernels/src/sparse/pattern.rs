@@ -1,5 +1,6 @@
 //! Which weights of a layer there are.
 
+use crate::par;
 use qtensor::{DType, Error, Result, Shape, Tensor};
 use std::ops::Range;
 
@@ -23,6 +24,8 @@ pub struct Pruned {
 }
 
 const OP: &str = "sparse pattern";
+/// Places in a dense tensor that one thread takes at a time.
+const PIECE: usize = 256 * 1024;
 
 impl Pruned {
     /// Of values, momentum or anything else of the old pattern what stays.
@@ -131,10 +134,17 @@ impl Pattern {
     /// `values` is no f32 vector of [`len`](Self::len).
     pub fn to_dense(&self, values: &Tensor) -> Result<Tensor> {
         let values = self.check_values("sparse to_dense", values)?;
-        let mut dense = Tensor::zeros(self.shape, DType::F32)?;
-        let memory = dense.memory_mut::<f32>()?;
-        let places = self.places();
-        places.zip(values.as_slice::<f32>()?).for_each(|(place, value)| memory[place] = *value);
+        let values = values.as_slice::<f32>()?;
+        let mut dense = Tensor::empty(self.shape, DType::F32)?;
+        let (length, rows) = (self.row_length(), self.rows_of_piece());
+        par::for_each_chunk(dense.memory_mut::<f32>()?, rows * length, |piece, part| {
+            part.fill(0.0);
+            for (i, row) in part.chunks_exact_mut(length).enumerate() {
+                let output = piece * rows + i;
+                let places = self.columns(output).iter().zip(&values[self.row(output)]);
+                places.for_each(|(column, value)| row[*column as usize] = *value);
+            }
+        });
         Ok(dense)
     }
 
@@ -149,7 +159,23 @@ impl Pattern {
         }
         let dense = dense.contiguous();
         let dense = dense.as_slice::<f32>()?;
-        Tensor::from_vec([self.len()], self.places().map(|place| dense[place]).collect())
+        let (length, rows) = (self.row_length(), self.rows_of_piece());
+        let mut values = vec![0.0; self.len()];
+        // The values of some rows each.
+        let mut rest = &mut values[..];
+        let mut parts = Vec::new();
+        for first in (0..self.rows()).step_by(rows) {
+            let count = self.starts[(first + rows).min(self.rows())] - self.starts[first];
+            parts.push(rest.split_off_mut(..count).unwrap_or_default());
+        }
+        par::for_each_chunk(&mut parts, 1, |piece, part| {
+            let mut part = part[0].iter_mut();
+            for output in piece * rows..((piece + 1) * rows).min(self.rows()) {
+                let row = &dense[output * length..][..length];
+                self.columns(output).iter().zip(&mut part).for_each(|(column, value)| *value = row[*column as usize]);
+            }
+        });
+        Tensor::from_vec([self.len()], values)
     }
 
     /// The weights for which `keep` is true, one truth value a weight.
@@ -208,10 +234,14 @@ impl Pattern {
         &self.columns[self.row(output)]
     }
 
-    /// Places in the dense tensor, in the order of the values.
-    fn places(&self) -> impl Iterator<Item = usize> {
-        let length = self.shape[1..].iter().product::<usize>();
-        (0..self.rows()).flat_map(move |row| self.columns(row).iter().map(move |c| row * length + *c as usize))
+    /// Places of a row in the dense tensor.
+    fn row_length(&self) -> usize {
+        self.shape[1..].iter().product()
+    }
+
+    /// Rows that one thread takes at a time on the way from or to dense tensors.
+    fn rows_of_piece(&self) -> usize {
+        (PIECE / self.row_length().max(1)).max(1)
     }
 
     /// Values of this pattern, contiguous.

@@ -3,12 +3,14 @@
 use super::Pattern;
 use super::gather::Gather;
 use super::int8::Index;
+use super::tasks::Weights;
 use super::walk::{Direction, Walk};
 use super::weight_grad::WeightGrad;
 use crate::Activation;
 use crate::conv::{Conv2dParams, Geometry};
 use crate::layout::{empty, moved_back, to_batch_innermost};
 use qtensor::{DType, Error, Result, Shape, Tensor};
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 /// What the passes of a layer read of its pattern, for one size of images and any batch. It is made once for a pattern: values are given to each pass.
@@ -94,6 +96,20 @@ impl Plan {
         shape[..self.pattern.shape().rank()].to_vec()
     }
 
+    /// For the weight gradient.
+    pub(super) fn weights(&self) -> Weights<impl Fn(usize) -> Range<usize> + Sync> {
+        Weights { count: self.pattern.len(), row: |output| self.pattern.row(output) }
+    }
+
+    /// A bias of each output, contiguous.
+    ///
+    /// # Errors
+    /// Another type or shape.
+    pub(super) fn check_bias(&self, op: &'static str, bias: &Tensor) -> Result<Tensor> {
+        check(op, "biases", bias, |_| vec![self.geometry.filters])?;
+        Ok(bias.contiguous())
+    }
+
     /// `activation(W x + bias)`, the batch innermost.
     ///
     /// # Errors
@@ -101,13 +117,7 @@ impl Plan {
     pub fn forward(&self, call: &Forward) -> Result<Tensor> {
         let op = "sparse forward";
         let batch = check(op, "inputs", call.x, |batch| self.input_shape(batch))?;
-        let bias = match call.bias {
-            Some(bias) => {
-                check(op, "biases", bias, |_| vec![self.geometry.filters])?;
-                Some(bias.contiguous())
-            }
-            None => None,
-        };
+        let bias = call.bias.map(|bias| self.check_bias(op, bias)).transpose()?;
         let values = self.pattern.check_values(op, call.values)?;
         let x = to_batch_innermost(call.x)?;
         let mut y = empty(&self.output_shape(batch))?;
@@ -155,7 +165,7 @@ impl Plan {
         check(op, "gradients of outputs", dy, |_| self.output_shape(batch))?;
         let (x, dy) = (to_batch_innermost(x)?, to_batch_innermost(dy)?);
         let grad = WeightGrad { walk: &self.forward, batch, source: x.memory()?, target: dy.memory()? };
-        let sums = grad.run(self.pattern.len(), |output| self.pattern.row(output))?;
+        let sums = grad.run(&self.weights())?;
         Tensor::from_vec([sums.len()], sums)
     }
 }

@@ -5,13 +5,14 @@ use super::tile::{Ahead, most_vectors};
 use super::walk::{List, Walk};
 use crate::isa::{self, Isa, Kernel};
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// Bytes of the second-level cache that the source values of a strip may take.
 pub(super) const CACHE: usize = 512 << 10;
 /// The most tasks that the pixels of a pass are cut into: enough for an even load on some cores.
 const TASKS: usize = 32;
 /// Vector multiply-adds of a task that is worth handing to another thread.
-const WORK: usize = 1 << 16;
+const WORK: usize = 1 << 15;
 
 /// The register tiles of a kernel.
 #[derive(Clone, Copy, Debug)]
@@ -216,6 +217,11 @@ impl<'a> Strips<'a> {
     /// One of them: down the rows of a strip, so that neighbours share what they read.
     pub(super) fn unit(&self, unit: usize) -> Unit {
         self.units[unit]
+    }
+
+    /// Whether these units and all source channels together are one tile, beside which nothing adds to any weight.
+    pub(super) fn is_one(&self, units: &Range<usize>) -> bool {
+        units.len() == 1 && self.units() == 1 && self.blocks == 1
     }
 
     /// The numbers of a unit.

@@ -150,6 +150,8 @@ pub(super) struct Products<'a> {
     /// A vector for each value from the first on, to be added to.
     pub(super) sums: &'a mut [f32],
     pub(super) first: usize,
+    /// Whether nothing else is added to the values: `sums` has one number for each, the total of its vector.
+    pub(super) is_all: bool,
 }
 
 impl Kernel for Products<'_> {
@@ -166,7 +168,7 @@ impl<const V: usize, const PART: bool> Kernel for Sized<Products<'_>, V, PART> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Products { items, positions, channels, length, target, at: [at, step], sums, first } = self.0;
+        let Products { items, positions, channels, length, target, at: [at, step], sums, first, is_all } = self.0;
         let length = known::<V, PART>(length, I::LANES);
         for channel in channels {
             let with = &target[at + channel * step..][..length];
@@ -177,12 +179,16 @@ impl<const V: usize, const PART: bool> Kernel for Sized<Products<'_>, V, PART> {
             let range = items.of(channel);
             for (offset, position) in items.offsets[range.clone()].iter().zip(&positions[range]) {
                 let from = items.values(*offset, length);
-                let place = &mut sums[(*position as usize - first) * I::LANES..][..I::LANES];
-                let mut sum = isa.load(place);
+                let place = *position as usize - first;
+                let mut sum = if is_all { isa.zero() } else { isa.load(&sums[place * I::LANES..][..I::LANES]) };
                 unrolled!(AT in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] if AT < V => {
                     sum = isa.fma(load::<I, V, PART>(isa, from, AT), factors[AT], sum);
                 });
-                isa.store(place, sum);
+                if is_all {
+                    sums[place] = isa.sum(sum);
+                } else {
+                    isa.store(&mut sums[place * I::LANES..][..I::LANES], sum);
+                }
             }
         }
     }

@@ -1,14 +1,17 @@
 //! Sums of bytes over the lists of a direction: the forward pass, and the input gradient.
 
 use super::super::strips::{CACHE, Strips};
+use super::super::tasks::{Task, for_targets};
 use super::super::tile::Items;
 use super::super::walk::Walk;
 use super::index::Quads;
+use super::results::Results;
 use super::sums::{ByteSums, tiling};
 use super::weights::PackedList;
 use crate::Activation;
 use crate::isa;
-use crate::par::{self, SharedOut};
+use crate::par;
+use qtensor::{Result, Tensor};
 
 /// One pass in a direction.
 pub(super) struct ByteGather<'a> {
@@ -29,20 +32,21 @@ pub(super) struct ByteGather<'a> {
 
 impl ByteGather<'_> {
     /// Writes the target, the batch innermost.
-    pub(super) fn run(&self, output: &mut [f32]) {
-        if output.is_empty() {
-            return;
+    ///
+    /// # Errors
+    /// It has another type than f32 and bf16.
+    pub(super) fn run(&self, target: &mut Tensor) -> Result<()> {
+        if target.numel() == 0 {
+            return Ok(());
         }
         // Sums never leave the registers before they are complete, so all source channels of a strip should fit the cache.
         let tiling = tiling().within(self.walk, self.batch, CACHE);
         let strips = Strips::new(self.walk, self.batch, tiling, usize::MAX);
-        let tasks = strips.tasks(self.walk.items());
-        let pieces = tasks.min(strips.units());
-        let ranges = self.walk.channel_ranges(tasks.div_ceil(pieces));
-        let output = SharedOut::new(output);
-        par::for_each(pieces * ranges.len(), |task| {
-            let (piece, channels) = (task / ranges.len(), &ranges[task % ranges.len()]);
-            for unit in piece * strips.units() / pieces..(piece + 1) * strips.units() / pieces {
+        let tasks = for_targets(self.walk, &strips);
+        let output = Results::of(target)?;
+        par::for_each(tasks.len(), |i| {
+            let Task { units, channels } = tasks[i].clone();
+            for unit in units {
                 let unit = strips.unit(unit);
                 let list = strips.list(&unit);
                 let (quads, weights) = (&self.quads[list], &self.weights[list]);
@@ -70,5 +74,6 @@ impl ByteGather<'_> {
                 });
             }
         });
+        Ok(())
     }
 }

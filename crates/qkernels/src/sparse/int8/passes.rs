@@ -1,13 +1,13 @@
 //! The three passes of a plan in bytes.
 
-use super::super::plan::{Plan, check, check_shape};
+use super::super::plan::{Plan, check_shape};
 use super::codes::ByteCodes;
 use super::gather::ByteGather;
 use super::weight_grad::ByteWeightGrad;
 use super::weights::ByteWeights;
 use crate::Activation;
-use crate::layout::{empty, moved_back};
-use qtensor::{Result, Tensor};
+use crate::layout::{empty_of, moved_back};
+use qtensor::{DType, Error, Result, Tensor};
 
 /// The operands of a forward pass in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -20,26 +20,30 @@ pub struct ByteForward<'a> {
     pub bias: Option<&'a Tensor>,
     /// Applied to each result.
     pub activation: Activation,
+    /// The type of the result: f32, or bf16, to which the f32 is rounded.
+    pub dtype: DType,
+}
+
+/// Memory for a result in that type, the batch innermost.
+fn result(op: &'static str, shape: &[usize], dtype: DType) -> Result<Tensor> {
+    match dtype {
+        DType::F32 | DType::BF16 => empty_of(shape, dtype),
+        _ => Err(Error::DType { op, expected: DType::F32, found: dtype }),
+    }
 }
 
 impl Plan {
-    /// `activation(W x + bias)` in f32, the batch innermost, of the numbers that the codes stand for: `sum · (scale of the output · scale of the inputs) + bias`, where the sum is an exact
+    /// `activation(W x + bias)` in f32 or bf16, the batch innermost, of the numbers that the codes stand for: `sum · (scale of the output · scale of the inputs) + bias`, where the sum is an exact
     /// integer and each operation is rounded by itself.
     ///
     /// # Errors
-    /// Codes of another shape, weights of another plan, biases of another type or shape, or scales whose product is beyond f32.
+    /// Codes of another shape, weights of another plan, biases of another type or shape, a result of another type, or scales whose product is beyond f32.
     pub fn forward_int8(&self, call: &ByteForward) -> Result<Tensor> {
         let op = "sparse forward_int8";
         let batch = check_shape(op, "inputs", call.x.shape(), |batch| self.input_shape(batch))?;
-        let bias = match call.bias {
-            Some(bias) => {
-                check(op, "biases", bias, |_| vec![self.geometry.filters])?;
-                Some(bias.contiguous())
-            }
-            None => None,
-        };
+        let bias = call.bias.map(|bias| self.check_bias(op, bias)).transpose()?;
         let packed = call.weights.of_forward(op, self)?;
-        let mut y = empty(&self.output_shape(batch))?;
+        let mut y = result(op, &self.output_shape(batch), call.dtype)?;
         let gather = ByteGather {
             walk: &self.forward,
             quads: &self.index()?.forward.lists,
@@ -51,19 +55,19 @@ impl Plan {
             bias: bias.as_ref().map(Tensor::as_slice).transpose()?,
             activation: call.activation,
         };
-        gather.run(y.memory_mut()?);
+        gather.run(&mut y)?;
         moved_back(&y)
     }
 
-    /// The gradient of a loss with respect to the inputs, `Wᵀ dy`, in f32, the batch innermost, from codes of the gradient with respect to the outputs.
+    /// The gradient of a loss with respect to the inputs, `Wᵀ dy`, in f32 or bf16 (`dtype`), the batch innermost, from codes of the gradient with respect to the outputs.
     ///
     /// # Errors
-    /// Codes of another shape; weights of another plan or without codes for it; scales whose product is beyond f32.
-    pub fn input_grad_int8(&self, dy: &ByteCodes, weights: &ByteWeights) -> Result<Tensor> {
+    /// Codes of another shape; weights of another plan or without codes for it; a result of another type; scales whose product is beyond f32.
+    pub fn input_grad_int8(&self, dy: &ByteCodes, weights: &ByteWeights, dtype: DType) -> Result<Tensor> {
         let op = "sparse input_grad_int8";
         let batch = check_shape(op, "gradients of outputs", dy.shape(), |batch| self.output_shape(batch))?;
         let packed = weights.of_input_grad(op, self)?;
-        let mut dx = empty(&self.input_shape(batch))?;
+        let mut dx = result(op, &self.input_shape(batch), dtype)?;
         let gather = ByteGather {
             walk: &self.input_grad,
             quads: &self.index()?.input_grad.lists,
@@ -75,7 +79,7 @@ impl Plan {
             bias: None,
             activation: Activation::None,
         };
-        gather.run(dx.memory_mut()?);
+        gather.run(&mut dx)?;
         moved_back(&dx)
     }
 
@@ -95,7 +99,7 @@ impl Plan {
             target: dy.codes().as_slice()?,
             zero_points: [x.zero_point(), dy.zero_point()],
         };
-        let sums = grad.run(self.pattern.len(), |output| self.pattern.row(output))?;
+        let sums = grad.run(&self.weights())?;
         let factor = f64::from(x.scale()) * f64::from(dy.scale());
         let values = sums.into_iter().map(|sum| (sum as f64 * factor) as f32).collect();
         Tensor::from_vec([self.pattern.len()], values)

@@ -120,6 +120,8 @@ pub(super) struct ByteProducts<'a> {
     /// A vector for each value from the first on, to be added to.
     pub(super) sums: &'a mut [i32],
     pub(super) first: usize,
+    /// Whether nothing else is added to the values: `sums` has one number for each, the total of its vector.
+    pub(super) is_all: bool,
 }
 
 impl Kernel for ByteProducts<'_> {
@@ -150,8 +152,8 @@ impl<const V: usize, const SHAPE: u8, const SHIFTED: bool> Kernel for Shaped<Aro
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Around(products) = self.0;
-        let ByteProducts { items, positions, channels, extent, target, at: [at, step], zero_points, sums, first } =
-            products;
+        let ByteProducts { items, positions, channels, extent, target, at: [at, step], zero_points, .. } = products;
+        let ByteProducts { sums, first, is_all, .. } = products;
         let lanes = 4 * I::LANES;
         let (from_starts, to_starts) = (extent.starts::<V, SHAPE>(0, lanes), extent.starts::<V, SHAPE>(1, lanes));
         let [from_reach, to_reach] = [0, 1].map(|side| extent.reach::<V, SHAPE>(side, lanes));
@@ -181,7 +183,10 @@ impl<const V: usize, const SHAPE: u8, const SHIFTED: bool> Kernel for Shaped<Aro
             let range = items.of(channel);
             for (offset, position) in items.offsets[range.clone()].iter().zip(&positions[range]) {
                 let from = items.values(*offset, from_reach);
-                let place = &mut sums[(*position as usize - first) * I::LANES..][..I::LANES];
+                let mut lanes_of_one = [0; isa::MOST_LANES];
+                let place = *position as usize - first;
+                let place = if is_all { &mut lanes_of_one } else { &mut sums[place * I::LANES..] };
+                let place = &mut place[..I::LANES];
                 // SAFETY: the slice has as many numbers as a vector.
                 let mut sum = isa.sub_i32(unsafe { isa.load_i32_at(place.as_ptr()) }, correction);
                 unrolled!(AT in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] if AT < V => {
@@ -191,6 +196,9 @@ impl<const V: usize, const SHAPE: u8, const SHIFTED: bool> Kernel for Shaped<Aro
                 });
                 // SAFETY: as above.
                 unsafe { isa.store_i32_at(place.as_mut_ptr(), sum) };
+                if is_all {
+                    sums[*position as usize - first] = lanes_of_one[..I::LANES].iter().sum();
+                }
             }
         }
     }

@@ -2,11 +2,11 @@
 
 use super::super::strips::Tiling;
 use super::super::tile::{Items, Sized, by_size, known, most_vectors};
+use super::results::Results;
 use super::weights::PackedList;
 use crate::Activation;
 use crate::conv::unrolled;
 use crate::isa::{self, Isa, Kernel};
-use crate::par::SharedOut;
 use std::ops::Range;
 
 /// Bytes.
@@ -60,7 +60,7 @@ pub(super) struct ByteSums<'a> {
     /// Numbers of the strip.
     pub(super) length: usize,
     /// The target, in which nobody else uses the strips of these channels.
-    pub(super) output: SharedOut<f32>,
+    pub(super) output: Results,
     /// Where the strip of channel 0 is in the target, and the numbers from one channel to the next.
     pub(super) at: [usize; 2],
     /// One a channel.
@@ -93,9 +93,10 @@ impl<const V: usize, const PART: bool> Kernel for Sized<ByteSums<'_>, V, PART> {
             let first = isa.splat_i32(weights.sums[channel].wrapping_mul(-i32::from(zero_point)));
             let mut sums = [[first; 4]; V];
             // The target is rarely in a cache: its lines are on their way while the sums are made.
-            for line in (0..length).step_by(CACHE_LINE / size_of::<f32>()) {
+            let start = at + channel * step;
+            for line in (0..length).step_by(CACHE_LINE / output.bytes()) {
                 // SAFETY: the strip of this channel lies in the output.
-                isa.prefetch(unsafe { output.at(at + channel * step + line) });
+                unsafe { output.prefetch(isa, start + line) };
             }
             let range = items.of(channel);
             for (offsets, word) in items.offsets[range.clone()].iter().zip(&weights.words[range]) {
@@ -111,8 +112,6 @@ impl<const V: usize, const PART: bool> Kernel for Sized<ByteSums<'_>, V, PART> {
                     });
                 });
             }
-            // SAFETY: the strip of this channel lies in the output, and nobody else uses it.
-            let to = unsafe { std::slice::from_raw_parts_mut(output.at(at + channel * step), length) };
             let factor = isa.splat(self.0.factors[channel]);
             let bias = isa.splat(self.0.bias.map_or(0.0, |bias| bias[channel]));
             unrolled!(AT in [0 1 2 3] if AT < V => {
@@ -121,11 +120,10 @@ impl<const V: usize, const PART: bool> Kernel for Sized<ByteSums<'_>, V, PART> {
                     let sum = isa.add(isa.mul(isa.to_f32(words[K]), factor), bias);
                     let y = self.0.activation.apply_vector(isa, sum);
                     let first = (4 * AT + K) * I::LANES;
-                    if PART && AT + 1 == V {
-                        isa.store_part(&mut to[first.min(length)..], y);
-                    } else {
-                        isa.store(&mut to[first..], y);
-                    }
+                    let first = if PART { first.min(length) } else { first };
+                    let count = if PART && AT + 1 == V { length - first } else { I::LANES };
+                    // SAFETY: the strip of this channel lies in the output, and nobody else uses it.
+                    unsafe { output.store(isa, start + first, count, y) };
                 });
             });
         }

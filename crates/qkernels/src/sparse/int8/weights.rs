@@ -7,6 +7,9 @@ use crate::rounding::{Clip, Format, Groups, Quantizer, Rounding};
 use qtensor::{Error, Result, Tensor};
 use std::sync::{Arc, OnceLock};
 
+/// Weights that one thread takes at a time.
+const PIECE: usize = 16 * 1024;
+
 /// How the values of a layer become i8 codes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ByteScheme {
@@ -16,14 +19,25 @@ pub struct ByteScheme {
     pub rounding: Rounding,
     /// Whether every output (in the forward pass) and every input (in the input gradient) has a scale of its own, or all weights share one.
     pub per_channel: bool,
-    /// Whether there will be an input gradient: its codes take as long as those of the forward pass.
-    pub input_grad: bool,
+    /// For which passes codes are made.
+    pub passes: BytePasses,
+}
+
+/// The passes that read weights: each has codes of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BytePasses {
+    /// The forward pass.
+    Forward,
+    /// The input gradient.
+    InputGrad,
+    /// Both.
+    Both,
 }
 
 impl Default for ByteScheme {
-    /// Nothing clipped, to nearest, by channel, for training.
+    /// Nothing clipped, to nearest, by channel, for both passes.
     fn default() -> Self {
-        ByteScheme { clip: Clip::AbsMax, rounding: Rounding::Nearest, per_channel: true, input_grad: true }
+        ByteScheme { clip: Clip::AbsMax, rounding: Rounding::Nearest, per_channel: true, passes: BytePasses::Both }
     }
 }
 
@@ -31,7 +45,7 @@ impl Default for ByteScheme {
 #[derive(Clone, Debug)]
 pub struct ByteWeights {
     index: Arc<OnceLock<Index>>,
-    forward: Packed,
+    forward: Option<Packed>,
     input_grad: Option<Packed>,
 }
 
@@ -56,7 +70,7 @@ pub(super) struct PackedList {
 }
 
 impl Plan {
-    /// The codes of values for both directions.
+    /// The codes of values for the passes of the scheme.
     ///
     /// # Errors
     /// `values` is no f32 vector with a number for each weight of the pattern; a rule with parameters out of range; a value that is infinite or not a number; a channel whose sum of bytes
@@ -67,13 +81,14 @@ impl Plan {
         let input_grad = || {
             let memory = values.as_slice::<f32>()?;
             let order = &index.input_grad.order;
-            let moved = order.iter().map(|position| memory[*position as usize]).collect();
+            let moved = par::collect(order.len(), PIECE, |place| memory[order[place] as usize]);
             Packed::new(&Tensor::from_vec([order.len()], moved)?, &index.input_grad, scheme)
         };
+        let forward = || Packed::new(&values, &index.forward, scheme);
         Ok(ByteWeights {
             index: self.bytes.clone(),
-            forward: Packed::new(&values, &index.forward, scheme)?,
-            input_grad: scheme.input_grad.then(input_grad).transpose()?,
+            forward: (scheme.passes != BytePasses::InputGrad).then(forward).transpose()?,
+            input_grad: (scheme.passes != BytePasses::Forward).then(input_grad).transpose()?,
         })
     }
 
@@ -88,14 +103,14 @@ impl Plan {
 }
 
 impl ByteWeights {
-    /// i8 codes of the forward pass, in the order of the values.
-    pub fn forward_codes(&self) -> &Tensor {
-        &self.forward.codes
+    /// i8 codes of the forward pass, in the order of the values; `None` where the scheme left them out.
+    pub fn forward_codes(&self) -> Option<&Tensor> {
+        self.forward.as_ref().map(|packed| &packed.codes)
     }
 
-    /// The scale of each output, or one for all weights.
-    pub fn forward_scales(&self) -> &[f32] {
-        &self.forward.scales
+    /// The scale of each output, or one for all weights; `None` where the scheme left them out.
+    pub fn forward_scales(&self) -> Option<&[f32]> {
+        self.forward.as_ref().map(|packed| &packed.scales[..])
     }
 
     /// i8 codes of the input gradient, in the order of the values; `None` where the scheme left them out.
@@ -118,10 +133,10 @@ impl ByteWeights {
     /// The codes of the forward pass of a plan.
     ///
     /// # Errors
-    /// They were made for another plan.
+    /// They were made for another plan, or without those of the forward pass.
     pub(super) fn of_forward(&self, op: &'static str, plan: &Plan) -> Result<&Packed> {
         self.check(op, plan)?;
-        Ok(&self.forward)
+        self.forward.as_ref().ok_or_else(|| missing(op))
     }
 
     /// The codes of the input gradient of a plan.
@@ -130,8 +145,7 @@ impl ByteWeights {
     /// They were made for another plan, or without those of the input gradient.
     pub(super) fn of_input_grad(&self, op: &'static str, plan: &Plan) -> Result<&Packed> {
         self.check(op, plan)?;
-        let missing = || Error::argument(op, "the weights have no codes for it: set `input_grad` in their ByteScheme");
-        self.input_grad.as_ref().ok_or_else(missing)
+        self.input_grad.as_ref().ok_or_else(|| missing(op))
     }
 
     fn check(&self, op: &'static str, plan: &Plan) -> Result<()> {
@@ -140,6 +154,10 @@ impl ByteWeights {
         }
         Err(Error::argument(op, "the weights were quantized for another plan; quantize the values with this one"))
     }
+}
+
+fn missing(op: &'static str) -> Error {
+    Error::argument(op, "the weights have no codes for this pass: name it in the `passes` of their ByteScheme")
 }
 
 impl Packed {
@@ -175,13 +193,14 @@ impl Packed {
 impl PackedList {
     fn new(quads: &Quads, codes: &[i8]) -> PackedList {
         let four = |places: &[u32; 4]| places.map(|place| codes[place as usize]);
-        let words: Vec<i32> =
-            quads.places.iter().map(|places| i32::from_le_bytes(four(places).map(|c| c as u8))).collect();
-        let sum = |range: &[usize]| {
-            let words = words[range[0]..range[1]].iter();
+        let word = |quad: usize| i32::from_le_bytes(four(&quads.places[quad]).map(|code| code as u8));
+        let words = par::collect(quads.places.len(), PIECE / 4, word);
+        let sum = |channel: usize| {
+            let words = words[quads.starts[channel]..quads.starts[channel + 1]].iter();
             words.flat_map(|word| word.to_le_bytes()).map(|code| i32::from(code as i8)).sum()
         };
-        let sums = quads.starts.windows(2).map(sum).collect();
+        let channels = quads.starts.len() - 1;
+        let sums = par::collect(channels, (PIECE * channels).div_ceil(codes.len()).max(1), sum);
         PackedList { words, sums }
     }
 }
