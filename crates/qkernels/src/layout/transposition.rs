@@ -111,6 +111,9 @@ fn merged_axes(from: &Layout, to: &Layout) -> Vec<Axis> {
     merged
 }
 
+/// A block in f32 before and after its transposition.
+type Room = [[f32; MOST_LANES * MOST_LANES]; 2];
+
 /// Some rows by some columns at some places.
 struct Piece<'a, T> {
     from: &'a [T],
@@ -128,11 +131,12 @@ impl<T: Stored> Kernel for Piece<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
+        let mut room = [[0.0; MOST_LANES * MOST_LANES]; 2];
         if self.is_past_caches {
             for row in self.rows.clone().step_by(I::LANES) {
                 for place in self.places {
                     for column in self.columns.clone().step_by(I::LANES) {
-                        self.block::<I, true>(isa, *place, [row, column]);
+                        self.block::<I, true>(isa, *place, [row, column], &mut room);
                     }
                 }
             }
@@ -142,7 +146,7 @@ impl<T: Stored> Kernel for Piece<'_, T> {
             for row in self.rows.clone().step_by(I::LANES) {
                 for column in self.columns.clone().step_by(I::LANES) {
                     for place in self.places {
-                        self.block::<I, false>(isa, *place, [row, column]);
+                        self.block::<I, false>(isa, *place, [row, column], &mut room);
                     }
                 }
             }
@@ -153,7 +157,7 @@ impl<T: Stored> Kernel for Piece<'_, T> {
 impl<T: Stored> Piece<'_, T> {
     /// At most a vector of rows and of columns.
     #[inline(always)]
-    fn block<I: Isa, const PAST: bool>(&self, isa: I, place: [usize; 2], [row, column]: [usize; 2]) {
+    fn block<I: Isa, const PAST: bool>(&self, isa: I, place: [usize; 2], [row, column]: [usize; 2], room: &mut Room) {
         let [from_step, to_step] = self.steps;
         let rows = I::LANES.min(self.rows.end - row);
         let columns = I::LANES.min(self.columns.end - column);
@@ -163,11 +167,11 @@ impl<T: Stored> Piece<'_, T> {
             let to = self.out.at(place[1] + column * to_step + row);
             if T::IN_WORD > 1 {
                 // In f32, which holds the numbers exactly.
-                let (mut lines, mut turned) = ([0.0; MOST_LANES * MOST_LANES], [0.0; MOST_LANES * MOST_LANES]);
+                let [lines, turned] = room;
                 for (i, line) in lines.chunks_exact_mut(I::LANES).take(rows).enumerate() {
                     isa.store(line, T::load_part_at(isa, from.add(i * from_step), columns));
                 }
-                isa.transpose(&lines, I::LANES, &mut turned, I::LANES);
+                isa.transpose(lines, I::LANES, turned, I::LANES);
                 for (j, line) in turned.chunks_exact(I::LANES).take(columns).enumerate() {
                     T::store_part_at(isa, to.add(j * to_step), rows, isa.load(line));
                 }

@@ -84,15 +84,9 @@ impl Lanes {
     /// Takes in a value for each lane.
     #[inline(always)]
     fn with(mut self, x: &[f32; LANES]) -> Lanes {
-        for i in 0..LANES {
-            self.min[i] = if x[i] < self.min[i] { x[i] } else { self.min[i] };
-        }
-        for i in 0..LANES {
-            self.max[i] = if x[i] > self.max[i] { x[i] } else { self.max[i] };
-        }
-        for i in 0..LANES {
-            self.largest[i] = self.largest[i].max(x[i].to_bits() & 0x7fff_ffff);
-        }
+        self.min.iter_mut().zip(x).for_each(|(min, x)| *min = if *x < *min { *x } else { *min });
+        self.max.iter_mut().zip(x).for_each(|(max, x)| *max = if *x > *max { *x } else { *max });
+        self.largest.iter_mut().zip(x).for_each(|(bits, x)| *bits = (*bits).max(x.to_bits() & 0x7fff_ffff));
         self
     }
 }

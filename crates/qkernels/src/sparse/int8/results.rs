@@ -39,9 +39,11 @@ impl Results {
     #[inline(always)]
     pub(super) unsafe fn prefetch<I: Isa>(self, isa: I, index: usize) {
         // SAFETY: the caller's promise; nothing is written.
-        match self {
-            Results::F32(to) => isa.prefetch(unsafe { to.at(index) }),
-            Results::Bf16(to) => isa.prefetch(unsafe { to.at(index) }.cast()),
+        unsafe {
+            match self {
+                Results::F32(to) => isa.prefetch(to.at(index)),
+                Results::Bf16(to) => isa.prefetch(to.at(index).cast()),
+            }
         }
     }
 
