@@ -128,7 +128,7 @@ fn short<C: Code>(code: C, from: &[f32], to: &mut [u8]) -> u32 {
     largest
 }
 
-/// The codes of some values, and the bits of its largest magnitude: NaN is larger than infinity.
+/// The codes of some values, and the bits of their largest magnitude: NaN is larger than infinity.
 #[inline(always)]
 fn chunk<C: Code, const N: usize>(code: C, from: &[f32; N], to: &mut [u8; N], noise: Option<&[f32; N]>) -> u32 {
     let mut largest = 0;
