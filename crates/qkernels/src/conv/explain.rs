@@ -44,7 +44,7 @@ pub fn explain(params: &Conv2dParams, x_shape: &[usize], w_shape: &[usize]) -> R
     }))
 }
 
-/// Input, weights and output gradient of a convolution, all f32.
+/// Input, weights and output gradient of a convolution: images in f32 or bf16, weights in f32.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands<'a> {
     /// `[N, C, H, W]`
@@ -58,7 +58,7 @@ pub struct Operands<'a> {
 /// Runs a direction by a given algorithm, to compare it with the choice.
 ///
 /// # Errors
-/// Shapes that do not fit each other or the parameters, element types other than f32, or an algorithm that does not fit the shape.
+/// Shapes that do not fit each other or the parameters, images of two types or of another than f32 and bf16, weights other than f32, or an algorithm that does not fit the shape.
 pub fn run_with(
     algorithm: Algorithm,
     direction: Direction,
@@ -67,9 +67,10 @@ pub fn run_with(
 ) -> Result<Tensor> {
     let op = "run_with";
     let Operands { x, w, dy } = operands;
-    for tensor in [x, w, dy] {
-        if tensor.dtype() != DType::F32 {
-            return Err(Error::DType { op, expected: DType::F32, found: tensor.dtype() });
+    let images = if x.dtype() == DType::BF16 { DType::BF16 } else { DType::F32 };
+    for (tensor, expected) in [(x, images), (w, DType::F32), (dy, images)] {
+        if tensor.dtype() != expected {
+            return Err(Error::DType { op, expected, found: tensor.dtype() });
         }
     }
     let geometry = Geometry::new(op, x.shape(), w.shape(), params)?;

@@ -201,6 +201,3 @@ pub(super) fn cost(g: &Geometry, in_word: usize) -> f64 {
     let tiles = tiling::Tiles::new(g.batch, g.out, tile).count;
     tiles as f64 * work as f64 + (FILTER * g.channels * lanes) as f64
 }
-
-#[cfg(test)]
-mod tests;
