@@ -128,13 +128,13 @@ impl Observer for Progress {
             },
             Event::Finished(result) => {
                 self.clear();
-                self.say(&format!(
-                    "{} epochs in {}, {} images/s, peak tensor memory {}",
-                    result.epochs,
-                    seconds(result.seconds),
-                    count(result.images_per_s.round() as u64),
-                    bytes(result.peak_bytes)
-                ));
+                let speed = match result.images_per_s {
+                    // Nothing was left to train.
+                    0.0 => String::new(),
+                    speed => format!("{} images/s, ", count(speed.round() as u64)),
+                };
+                let (time, peak) = (seconds(result.seconds), bytes(result.peak_bytes));
+                self.say(&format!("{} epochs in {time}, {speed}peak tensor memory {peak}", result.epochs));
             }
             _ => {}
         }

@@ -32,6 +32,11 @@ impl Bencher {
         timing::median(self.repeat, work)
     }
 
+    /// The median of each of the times that a call measures of its parts, in seconds.
+    fn times<const N: usize, E>(&self, work: impl FnMut() -> Result<[f64; N], E>) -> Result<[f64; N], E> {
+        timing::medians(self.repeat, work)
+    }
+
     /// Prints a row: the fields that name it, then what was measured.
     fn row(&self, key: impl Serialize, measured: &[(&str, f64)]) -> Result<(), Failure> {
         self.row_with(key, measured, &[])

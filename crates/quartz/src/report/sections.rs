@@ -25,7 +25,10 @@ pub(super) fn tiles(result: Option<&RunResult>, metrics: &Metrics, evaluation: O
     }
     tiles.push(("epochs", count(metrics.epochs.len() as u64)));
     if let Some(result) = result {
-        tiles.push(("training speed", format!("{} images/s", count(result.images_per_s.round() as u64))));
+        // A process that only looked at a run that was over has no speed of its own.
+        let before = metrics.epochs.last().map_or(0.0, |epoch| epoch.images_per_s);
+        let speed = if result.images_per_s > 0.0 { result.images_per_s } else { before };
+        tiles.push(("training speed", format!("{} images/s", count(speed.round() as u64))));
         tiles.push(("peak tensor memory", bytes(result.peak_bytes)));
         tiles.push(("time", seconds(result.seconds)));
     }
