@@ -7,7 +7,7 @@ mod common;
 use common::Rates;
 use criterion::Criterion;
 use qkernels::rounding::{Clip, Format, Groups, Quantizer, Rounding};
-use qkernels::sparse::{ByteCodes, ByteForward, ByteScheme, Forward, Pattern, Plan, to_batch_innermost};
+use qkernels::sparse::{ByteCodes, ByteForward, ByteScheme, Forward, Order, Pattern, Plan};
 use qkernels::{Activation, Conv2dParams, Gemm, conv2d, conv2d_input_grad, conv2d_weight_grad};
 use qtensor::random::{Purpose, Stream, StreamKey};
 use qtensor::{DType, Result, Tensor};
@@ -31,23 +31,28 @@ fn pruned(shape: &[usize], sparsity: f64) -> Result<Tensor> {
 }
 
 /// Batch, channels, filters, height and width, kernel, stride, padding.
-const CONVOLUTIONS: [[usize; 7]; 4] =
-    [[64, 128, 128, 32, 3, 1, 0], [64, 64, 64, 56, 3, 1, 1], [64, 128, 256, 28, 3, 2, 1], [64, 512, 512, 7, 3, 1, 1]];
+const CONVOLUTIONS: [[usize; 7]; 5] = [
+    [64, 128, 128, 32, 3, 1, 0],
+    [64, 64, 64, 56, 3, 1, 1],
+    [64, 128, 256, 28, 3, 2, 1],
+    [64, 512, 512, 7, 3, 1, 1],
+    [64, 256, 256, 28, 1, 1, 0],
+];
 /// Batch, inputs, outputs.
 const LINEAR: [[usize; 3]; 2] = [[128, 512, 256], [2048, 768, 3072]];
 
 /// All three passes.
 fn step(plan: &Plan, values: &Tensor, x: &Tensor, dy: &Tensor) -> Result<[Tensor; 3]> {
-    let x = to_batch_innermost(x)?;
+    let x = plan.order().of(x)?;
     let y = plan.forward(&Forward { x: &x, values, bias: None, activation: Activation::None })?;
-    let dy = to_batch_innermost(dy)?;
+    let dy = plan.order().of(dy)?;
     Ok([y, plan.input_grad(&dy, values)?, plan.weight_grad(&x, &dy)?])
 }
 
 /// All three passes in bytes.
 fn byte_step(plan: &Plan, values: &Tensor, [x, dy]: [(&Tensor, &Quantizer); 2]) -> Result<[Tensor; 3]> {
     let weights = plan.quantize(values, &ByteScheme::default())?;
-    let x = ByteCodes::quantize(x.0, x.1, Rounding::Nearest)?;
+    let x = ByteCodes::quantize(x.0, x.1, Rounding::Nearest, plan.order())?;
     let y = plan.forward_int8(&ByteForward {
         x: &x,
         weights: &weights,
@@ -55,7 +60,7 @@ fn byte_step(plan: &Plan, values: &Tensor, [x, dy]: [(&Tensor, &Quantizer); 2]) 
         activation: Activation::None,
         dtype: DType::F32,
     })?;
-    let dy = ByteCodes::quantize(dy.0, dy.1, Rounding::Stochastic(key(3)))?;
+    let dy = ByteCodes::quantize(dy.0, dy.1, Rounding::Stochastic(key(3)), plan.order())?;
     Ok([y, plan.input_grad_int8(&dy, &weights, DType::F32)?, plan.weight_grad_int8(&x, &dy)?])
 }
 
@@ -87,6 +92,10 @@ impl Layer<'_> {
             let sparse = rates.bench(&name, operations(pattern.len()), || step(&plan, &values, x, &dy));
             if time.is_finite() && sparse.is_finite() {
                 println!("{:24}{:.2} times as fast as dense", "", time / sparse);
+            }
+            if x.rank() == 4 {
+                let rows = plan.clone().in_order(Order::RowMajor);
+                rates.bench(&format!("{name}/rows"), operations(pattern.len()), || step(&rows, &values, x, &dy));
             }
             let operands = [(*x, &quantizers[0]), (&dy, &quantizers[1])];
             let bytes =

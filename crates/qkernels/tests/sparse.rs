@@ -4,10 +4,11 @@ mod common;
 
 use common::{ARRANGEMENTS, arranged, assert_close, assert_same_for_any_threads, values};
 use qkernels::naive::sparse::Layer;
-use qkernels::sparse::{Forward, Pattern, Plan, is_batch_innermost, to_batch_innermost};
+use qkernels::sparse::{Forward, Order, Pattern, Plan, is_batch_innermost, to_batch_innermost};
 use qkernels::{Activation, Conv2dParams, sparse};
 use qtensor::{DType, Result, Tensor};
 
+const ORDERS: [Order; 2] = [Order::BatchInnermost, Order::RowMajor];
 const PLAIN: Conv2dParams =
     Conv2dParams { stride: [1; 2], padding: [0; 2], dilation: [1; 2], groups: 1, winograd: false };
 
@@ -19,31 +20,44 @@ fn pruned(shape: &[usize], density: f32) -> Tensor {
     Tensor::from_vec(shape, weights.into_iter().enumerate().map(keep).collect()).unwrap()
 }
 
-/// Compares the three passes of a layer on inputs of that shape in some memory order.
-fn check(x_shape: &[usize], weights: &Tensor, params: Conv2dParams, order: usize) -> Result<()> {
+fn is_in(order: Order, x: &Tensor) -> bool {
+    match order {
+        Order::BatchInnermost => is_batch_innermost(x),
+        Order::RowMajor => x.layout().is_contiguous(),
+    }
+}
+
+/// Compares the three passes of a layer, in both of its orders, on inputs of that shape in some memory order.
+fn check(x_shape: &[usize], weights: &Tensor, params: Conv2dParams, memory: usize) -> Result<()> {
+    ORDERS.into_iter().try_for_each(|order| check_in(order, x_shape, weights, params, memory))
+}
+
+fn check_in(order: Order, x_shape: &[usize], weights: &Tensor, params: Conv2dParams, memory: usize) -> Result<()> {
     let pattern = Pattern::from_dense(weights)?;
     let of_weights = pattern.gather(weights)?;
     let plan = match weights.rank() {
         2 => Plan::linear(&pattern)?,
         _ => Plan::conv2d(&pattern, &params, [x_shape[2], x_shape[3]])?,
     };
+    let plan = plan.in_order(order);
+    assert_eq!(plan.order(), order);
     let layer = Layer { pattern: &pattern, values: &of_weights, params };
     let x = values(x_shape, 5, 1.0);
     assert_eq!(plan.input_shape(x_shape[0]), x_shape);
     let bias = values(&[pattern.rows()], 9, 1.0);
     // Sums of as many terms as the densest row has, or the longest column, or pixels and samples.
     let tolerance = |terms: usize| 1e-6 * (terms as f64).sqrt().max(1.0);
-    let (x_in, row) = (arranged(&x, order), weights.numel() / pattern.rows().max(1));
+    let (x_in, row) = (arranged(&x, memory), weights.numel() / pattern.rows().max(1));
     for (bias, activation) in [(None, Activation::None), (Some(&bias), Activation::Relu)] {
         let y = plan.forward(&Forward { x: &x_in, values: &of_weights, bias, activation })?;
-        assert!(is_batch_innermost(&y));
+        assert!(is_in(order, &y));
         assert_eq!(y.shape().dims(), plan.output_shape(x_shape[0]));
         assert_close(&y, &layer.forward(&x, bias, activation)?, 1e-5, tolerance(row));
     }
     let dy = values(&plan.output_shape(x_shape[0]), 31, 1.0);
-    let dy_in = arranged(&dy, order + 1);
+    let dy_in = arranged(&dy, memory + 1);
     let dx = plan.input_grad(&dy_in, &of_weights)?;
-    assert!(is_batch_innermost(&dx));
+    assert!(is_in(order, &dx));
     assert_close(&dx, &layer.input_grad(&dy, x_shape)?, 1e-5, tolerance(pattern.len()));
     let dw = plan.weight_grad(&x_in, &dy_in)?;
     assert_close(&dw, &layer.weight_grad(&x, &dy)?, 1e-5, tolerance(dy.numel()));
@@ -129,7 +143,7 @@ fn the_bits_do_not_depend_on_the_number_of_threads() -> Result<()> {
         (&[64, 24, 17, 18], &[40, 24, 3, 3], Conv2dParams { stride: [2; 2], ..PLAIN }),
         (&[7, 32, 20, 21], &[48, 32, 1, 1], PLAIN),
     ];
-    for (x_shape, w_shape, params) in cases {
+    for ((x_shape, w_shape, params), order) in cases.into_iter().flat_map(|case| ORDERS.map(|order| (case, order))) {
         let weights = pruned(w_shape, 0.3);
         let pattern = Pattern::from_dense(&weights)?;
         let of_weights = pattern.gather(&weights)?;
@@ -138,7 +152,7 @@ fn the_bits_do_not_depend_on_the_number_of_threads() -> Result<()> {
                 2 => Plan::linear(&pattern),
                 _ => Plan::conv2d(&pattern, &params, [x_shape[2], x_shape[3]]),
             };
-            let plan = plan.unwrap();
+            let plan = plan.unwrap().in_order(order);
             let x = values(x_shape, 5, 1.0);
             let dy = values(&plan.output_shape(x_shape[0]), 6, 1.0);
             let call = Forward { x: &x, values: &of_weights, bias: None, activation: Activation::None };

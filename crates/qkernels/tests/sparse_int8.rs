@@ -5,13 +5,16 @@ mod common;
 use common::{ARRANGEMENTS, arranged, assert_same_for_any_threads, bits, values};
 use qkernels::naive::sparse::Layer;
 use qkernels::rounding::{Clip, Format, Groups, Quantizer, Rounding};
-use qkernels::sparse::{ByteCodes, ByteForward, BytePasses, ByteScheme, Forward, Pattern, Plan, is_batch_innermost};
+use qkernels::sparse::{
+    ByteCodes, ByteForward, BytePasses, ByteScheme, Forward, Order, Pattern, Plan, is_batch_innermost,
+};
 use qkernels::{Activation, Conv2dParams, cast};
 use qtensor::random::{Purpose, Stream, StreamKey};
 use qtensor::{DType, Result, Tensor};
 
 const PLAIN: Conv2dParams =
     Conv2dParams { stride: [1; 2], padding: [0; 2], dilation: [1; 2], groups: 1, winograd: false };
+const ORDERS: [Order; 2] = [Order::BatchInnermost, Order::RowMajor];
 const FORMATS: [Format; 2] = [Format::Unsigned, Format::Offset];
 
 /// Values of which about a share `density` is not zero; without any in every fifth row.
@@ -30,14 +33,28 @@ fn plan_of(pattern: &Pattern, params: &Conv2dParams, x_shape: &[usize]) -> Plan 
 }
 
 fn codes_of(x: &Tensor, format: Format, rounding: Rounding) -> ByteCodes {
+    codes_in(Order::BatchInnermost, x, format, rounding)
+}
+
+fn codes_in(order: Order, x: &Tensor, format: Format, rounding: Rounding) -> ByteCodes {
     let quantizer = Quantizer::choose(x, Groups::Tensor, format, Clip::AbsMax).unwrap();
-    ByteCodes::quantize(x, &quantizer, rounding).unwrap()
+    ByteCodes::quantize(x, &quantizer, rounding, order).unwrap()
+}
+
+fn is_in(order: Order, x: &Tensor) -> bool {
+    match order {
+        Order::BatchInnermost => is_batch_innermost(x),
+        Order::RowMajor => x.layout().is_contiguous(),
+    }
 }
 
 /// Steps from zero, as f32 in logical order.
-fn steps(x: &ByteCodes) -> Tensor {
+fn steps(order: Order, x: &ByteCodes) -> Tensor {
     let last = x.codes().rank() - 1;
-    let axes: Vec<usize> = std::iter::once(last).chain(0..last).collect();
+    let axes: Vec<usize> = match order {
+        Order::BatchInnermost => std::iter::once(last).chain(0..last).collect(),
+        Order::RowMajor => (0..=last).collect(),
+    };
     let zero_point = f32::from(x.zero_point());
     let codes = x.codes().permute(&axes).unwrap().contiguous();
     assert_eq!(codes.shape(), x.shape());
@@ -65,33 +82,34 @@ struct Case<'a> {
     params: Conv2dParams,
     /// Of inputs and of gradients of outputs.
     formats: [Format; 2],
-    order: usize,
+    memory: usize,
     per_channel: bool,
+    order: Order,
 }
 
 impl Case<'_> {
     /// Compares the three passes.
     fn check(&self) -> Result<()> {
-        let Case { x_shape, weights, params, formats, order, per_channel } = *self;
+        let Case { x_shape, weights, params, formats, memory, per_channel, order } = *self;
         let pattern = Pattern::from_dense(weights)?;
         let of_weights = pattern.gather(weights)?;
-        let plan = plan_of(&pattern, &params, x_shape);
+        let plan = plan_of(&pattern, &params, x_shape).in_order(order);
         let scheme = ByteScheme { per_channel, ..ByteScheme::default() };
         let bytes = plan.quantize(&of_weights, &scheme)?;
-        let x = codes_of(&arranged(&values(x_shape, 5, 1.0), order), formats[0], Rounding::Nearest);
+        let x = codes_in(order, &arranged(&values(x_shape, 5, 1.0), memory), formats[0], Rounding::Nearest);
         let bias = values(&[pattern.rows()], 9, 1.0);
         let as_f32 = |codes: &Tensor| codes.to_dtype(DType::F32);
-        let (x_steps, codes) = (steps(&x), as_f32(bytes.forward_codes().unwrap())?);
+        let (x_steps, codes) = (steps(order, &x), as_f32(bytes.forward_codes().unwrap())?);
         let layer = Layer { pattern: &pattern, values: &codes, params };
         let sums = layer.forward(&x_steps, None, Activation::None)?;
         let scale = |scales: &[f32], channel: usize| if per_channel { scales[channel] } else { scales[0] };
         let factor = |channel: usize| scale(bytes.forward_scales().unwrap(), channel) * x.scale();
         let call = ByteForward { x: &x, weights: &bytes, bias: None, activation: Activation::None, dtype: DType::F32 };
         let y = plan.forward_int8(&call)?;
-        assert!(is_batch_innermost(&y));
+        assert!(is_in(order, &y));
         assert_scaled(&y, &sums, factor, |_, y| y);
         let rounded = plan.forward_int8(&ByteForward { dtype: DType::BF16, ..call })?;
-        assert!(is_batch_innermost(&rounded) && bits(&rounded) == bits(&cast::to_bf16(&y)?));
+        assert!(is_in(order, &rounded) && bits(&rounded) == bits(&cast::to_bf16(&y)?));
         let y =
             plan.forward_int8(&ByteForward { bias: Some(&bias), activation: Activation::LeakyRelu(0.25), ..call })?;
         let biases = bias.to_vec::<f32>()?;
@@ -101,16 +119,16 @@ impl Case<'_> {
             y => 0.25 * y,
         });
         let dy = values(&plan.output_shape(x_shape[0]), 31, 1.0);
-        let dy = codes_of(&arranged(&dy, order + 1), formats[1], Rounding::Nearest);
+        let dy = codes_in(order, &arranged(&dy, memory + 1), formats[1], Rounding::Nearest);
         let dx = plan.input_grad_int8(&dy, &bytes, DType::F32)?;
-        assert!(is_batch_innermost(&dx));
+        assert!(is_in(order, &dx));
         let codes = as_f32(&bytes.input_grad_codes()?.unwrap())?;
         let transposed = Layer { pattern: &pattern, values: &codes, params };
-        let sums = transposed.input_grad(&steps(&dy), x_shape)?;
+        let sums = transposed.input_grad(&steps(order, &dy), x_shape)?;
         assert_scaled(&dx, &sums, |c| scale(bytes.input_grad_scales().unwrap(), c) * dy.scale(), |_, dx| dx);
         assert!(bits(&plan.input_grad_int8(&dy, &bytes, DType::BF16)?) == bits(&cast::to_bf16(&dx)?));
         let dw = plan.weight_grad_int8(&x, &dy)?;
-        let sums = layer.weight_grad(&x_steps, &steps(&dy))?.to_dtype(DType::F64)?.to_vec::<f64>()?;
+        let sums = layer.weight_grad(&x_steps, &steps(order, &dy))?.to_dtype(DType::F64)?.to_vec::<f64>()?;
         let factor = f64::from(x.scale()) * f64::from(dy.scale());
         let expected: Vec<f32> = sums.into_iter().map(|sum| (sum * factor) as f32).collect();
         assert_eq!(dw.to_vec::<f32>()?, expected);
@@ -122,7 +140,10 @@ impl Case<'_> {
 fn check(x_shape: &[usize], weights: &Tensor, params: Conv2dParams, salt: usize) -> Result<()> {
     for (i, format) in FORMATS.into_iter().enumerate() {
         let formats = [format, FORMATS[usize::from(!(salt + i).is_multiple_of(3))]];
-        Case { x_shape, weights, params, formats, order: salt + i, per_channel: salt % 4 != 1 }.check()?;
+        let (memory, per_channel) = (salt + i, salt % 4 != 1);
+        for order in ORDERS {
+            Case { x_shape, weights, params, formats, memory, per_channel, order }.check()?;
+        }
     }
     Ok(())
 }
@@ -220,16 +241,16 @@ fn the_bits_do_not_depend_on_the_number_of_threads() -> Result<()> {
         (&[64, 24, 17, 18], &[40, 24, 3, 3], Conv2dParams { stride: [2; 2], ..PLAIN }),
         (&[7, 32, 20, 21], &[48, 32, 1, 1], PLAIN),
     ];
-    for (x_shape, w_shape, params) in cases {
+    for ((x_shape, w_shape, params), order) in cases.into_iter().flat_map(|case| ORDERS.map(|order| (case, order))) {
         let weights = pruned(w_shape, 0.3);
         let pattern = Pattern::from_dense(&weights)?;
         let of_weights = pattern.gather(&weights)?;
         assert_same_for_any_threads(|| {
-            let plan = plan_of(&pattern, &params, x_shape);
+            let plan = plan_of(&pattern, &params, x_shape).in_order(order);
             let dy = values(&plan.output_shape(x_shape[0]), 6, 1.0);
             let rounding = Rounding::Stochastic(key(3));
-            let (x, dy) =
-                (codes_of(&values(x_shape, 5, 1.0), FORMATS[0], rounding), codes_of(&dy, FORMATS[1], rounding));
+            let x = codes_in(order, &values(x_shape, 5, 1.0), FORMATS[0], rounding);
+            let dy = codes_in(order, &dy, FORMATS[1], rounding);
             let scheme = ByteScheme { rounding, ..ByteScheme::default() };
             let weights = plan.quantize(&of_weights, &scheme).unwrap();
             let call =
@@ -315,16 +336,26 @@ fn passes_are_near_those_of_f32_and_gradients_unbiased() -> Result<()> {
 
 #[test]
 fn codes_of_any_memory_order_are_the_same() -> Result<()> {
-    let x = values(&[5, 3, 4, 6], 8, 1.0);
-    let codes = codes_of(&x, Format::Offset, Rounding::Nearest);
-    for order in 0..ARRANGEMENTS {
-        let other = codes_of(&arranged(&x, order), Format::Offset, Rounding::Nearest);
-        assert_eq!(other.codes().to_vec::<u8>()?, codes.codes().to_vec::<u8>()?);
+    for (shape, order) in
+        [&[5, 3, 4, 6][..], &[70, 20, 3, 9], &[7, 33]].into_iter().flat_map(|s| ORDERS.map(|o| (s, o)))
+    {
+        let x = cast::from_bf16(&cast::to_bf16(&values(shape, 8, 1.0))?)?;
+        for rounding in [Rounding::Nearest, Rounding::Stochastic(key(1))] {
+            let codes = codes_in(order, &x, Format::Offset, rounding);
+            for memory in 0..ARRANGEMENTS {
+                let arranged = arranged(&x, memory);
+                for x in [&arranged, &cast::to_bf16(&arranged)?] {
+                    let other = codes_in(order, x, Format::Offset, rounding);
+                    assert_eq!(other.codes().to_vec::<u8>()?, codes.codes().to_vec::<u8>()?, "{order:?}, {memory}");
+                }
+            }
+        }
     }
+    let codes = codes_of(&values(&[5, 3, 4, 6], 8, 1.0), Format::Offset, Rounding::Nearest);
     // Codes that come from elsewhere, not row-major.
     let quantizer = Quantizer::new(Format::Offset, Groups::Tensor, vec![codes.scale()])?;
     let turned = codes.codes().permute(&[3, 2, 1, 0])?.contiguous().permute(&[3, 2, 1, 0])?;
-    let again = ByteCodes::new(turned, &quantizer)?;
+    let again = ByteCodes::new(turned, &quantizer, Order::BatchInnermost)?;
     assert_eq!((again.codes().to_vec::<u8>()?, again.shape()), (codes.codes().to_vec::<u8>()?, codes.shape()));
     let pattern = Pattern::from_dense(&pruned(&[4, 3, 3, 3], 0.5))?;
     let plan = Plan::conv2d(&pattern, &PLAIN, [4, 6])?;
@@ -373,16 +404,26 @@ fn what_does_not_fit_is_refused() -> Result<()> {
     let not_finite = Tensor::full([pattern.len()], f32::NAN)?;
     refused(plan.quantize(&not_finite, &ByteScheme::default()), ["NaN", "finite"]);
     let quantizer = |format, groups, scales| Quantizer::new(format, groups, scales);
+    let order = Order::BatchInnermost;
     let signed = quantizer(Format::Signed, Groups::Tensor, vec![1.0])?;
-    refused(ByteCodes::quantize(&x, &signed, Rounding::Nearest), ["Signed", "Offset"]);
+    refused(ByteCodes::quantize(&x, &signed, Rounding::Nearest, order), ["Signed", "Offset"]);
     let many = quantizer(Format::Offset, Groups::Channels, vec![1.0; 2])?;
-    refused(ByteCodes::quantize(&x, &many, Rounding::Nearest), ["2 scales", "one"]);
+    refused(ByteCodes::quantize(&x, &many, Rounding::Nearest, order), ["2 scales", "one"]);
     let offset = quantizer(Format::Offset, Groups::Tensor, vec![1.0])?;
-    refused(ByteCodes::quantize(&Tensor::full([2, 3], f32::INFINITY)?, &offset, Rounding::Nearest), ["inf", "[0, 0]"]);
-    refused(ByteCodes::new(x.clone(), &offset), ["u8", "f32"]);
-    refused(ByteCodes::new(Tensor::full([0usize; 0], 1u8)?, &offset), ["scalar", "batch"]);
+    let infinite = Tensor::full([2, 3], f32::INFINITY)?;
+    refused(ByteCodes::quantize(&infinite, &offset, Rounding::Nearest, order), ["inf", "[0, 0]"]);
+    let mut numbers = x.to_vec::<f32>()?;
+    numbers[3 * 6 * 7 + 2 * 6 * 7 + 4 * 7 + 5] = f32::NEG_INFINITY;
+    let one = Tensor::from_vec(x.shape(), numbers)?.to_channels_last();
+    for order in ORDERS {
+        refused(ByteCodes::quantize(&one, &offset, Rounding::Nearest, order), ["-inf", "[1, 2, 4, 5]"]);
+    }
+    refused(ByteCodes::new(x.clone(), &offset, order), ["u8", "f32"]);
+    refused(ByteCodes::new(Tensor::full([0usize; 0], 1u8)?, &offset, order), ["scalar", "batch"]);
+    let rows = codes_in(Order::RowMajor, &x, Format::Offset, Rounding::Nearest);
+    refused(plan.forward_int8(&ByteForward { x: &rows, ..call }), ["RowMajor", "BatchInnermost"]);
     let huge = quantizer(Format::Offset, Groups::Tensor, vec![3e38])?;
-    let codes = ByteCodes::new(Tensor::full([3, 6, 7, 2], 1u8)?, &huge)?;
+    let codes = ByteCodes::new(Tensor::full([3, 6, 7, 2], 1u8)?, &huge, order)?;
     let large = plan.quantize(&Tensor::full([pattern.len()], 1e6f32)?, &ByteScheme::default())?;
     refused(plan.forward_int8(&ByteForward { x: &codes, weights: &large, ..call }), ["scale", "f32"]);
     Ok(())

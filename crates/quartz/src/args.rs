@@ -5,7 +5,7 @@ mod list;
 mod quantize;
 mod sparsify;
 
-pub(crate) use bench::{Bench, Benchmark, MaskKind, Shape};
+pub(crate) use bench::{Bench, Benchmark, MaskKind, OrderKind, Shape};
 pub(crate) use list::{List, Listed};
 pub(crate) use quantize::Quantize;
 pub(crate) use sparsify::Sparsify;

@@ -78,7 +78,8 @@ fn networks_learn_the_same_on_sparse_kernels() {
     for config in networks() {
         let (mut model, masks) = pruned(&config, 0.85);
         let (logits, gradients) = learn(&model);
-        for (kernels, bounds) in [(Kernels::F32, [1e-4, 1e-3]), (Kernels::Int8, [0.2, 0.5])] {
+        for kernels in Kernels::ALL.into_iter().filter(|kernels| *kernels != Kernels::Dense) {
+            let bounds = if kernels.is_f32() { [1e-4, 1e-3] } else { [0.2, 0.5] };
             let layers = forced(&model, &masks, kernels);
             let name = format!("{} {} {kernels}", config.name, config.neuron);
             assert_eq!(layers.len(), masks.patterns().count(), "{name}");
@@ -123,7 +124,7 @@ fn every_layer_has_a_row_that_says_why() {
     for layer in &table.layers {
         assert!(!layer.why.is_empty());
         let is_pruned = layer.sparsity > 0.0;
-        assert_eq!(layer.timings.len(), if is_pruned { 3 } else { 0 }, "{layer:?}");
+        assert!(if is_pruned { (3..=5).contains(&layer.timings.len()) } else { layer.timings.is_empty() }, "{layer:?}");
         assert!(layer.timings.iter().all(|timing| timing.within > 0.0 && timing.alone > 0.0));
         assert!(is_pruned || (layer.choice == Kernels::Dense && layer.why == "not pruned"));
         // A choice is faster between layers alike than dense kernels, or spares the layers beside it more than it loses.

@@ -4,7 +4,7 @@ use super::sparse::{Gradients, Operands, SparseMap};
 use crate::half::fitting;
 use crate::{Result, Saved};
 use qkernels::rounding::{Clip, Format, Groups, Logarithmic, Quantizer, Rounding};
-use qkernels::sparse::{ByteCodes, ByteForward, BytePasses, ByteScheme, to_batch_innermost};
+use qkernels::sparse::{ByteCodes, ByteForward, BytePasses, ByteScheme, Order};
 use qtensor::{DType, Tensor};
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ pub(super) fn forward_int8(map: &SparseMap, int8: SparseInt8, operands: Operands
     let x = if int8.masks_inputs() { fitting(x.clone(), DType::F32)? } else { x.clone() };
     let x = &x;
     let quantizer = Quantizer::choose_bytes(x, int8.inputs)?;
-    let codes = ByteCodes::quantize(x, &quantizer, Rounding::Nearest)?;
+    let codes = ByteCodes::quantize(x, &quantizer, Rounding::Nearest, map.plan.order())?;
     let weights = map.plan.quantize(values, &int8.scheme(BytePasses::Forward))?;
     let call = ByteForward { x: &codes, weights: &weights, bias, activation: map.activation, dtype };
     let y = map.plan.forward_int8(&call)?;
@@ -79,17 +79,18 @@ pub(super) fn backward_int8(
     needs: &[bool],
 ) -> Result<Gradients> {
     let rounding = map.noise.map_or(Rounding::Nearest, Rounding::Stochastic);
-    let codes = gradient_codes(dy, int8.gradients, rounding)?;
+    let order = map.plan.order();
+    let codes = gradient_codes(dy, int8.gradients, rounding, order)?;
     let kept = if needs[1] { Some((saved.take()?, saved.take()?)) } else { None };
     let mut dw = None;
     let mut clipped = None;
     if let Some((range, x)) = kept {
         let inputs = of_range(&range)?;
         let x_codes = if x.dtype() == DType::U8 {
-            ByteCodes::new(x, &inputs)?
+            ByteCodes::new(x, &inputs, order)?
         } else {
             let x = if int8.masks_inputs() { fitting(x, DType::F32)? } else { x };
-            let codes = ByteCodes::quantize(&x, &inputs, Rounding::Nearest)?;
+            let codes = ByteCodes::quantize(&x, &inputs, Rounding::Nearest, order)?;
             clipped = int8.masks_inputs().then_some((inputs, x));
             codes
         };
@@ -137,7 +138,7 @@ fn is_of_statistics(clip: Clip) -> bool {
 }
 
 /// Gradients around a code of 128.
-fn gradient_codes(dy: &Tensor, how: GradientCodes, rounding: Rounding) -> Result<ByteCodes> {
+fn gradient_codes(dy: &Tensor, how: GradientCodes, rounding: Rounding, order: Order) -> Result<ByteCodes> {
     match how {
         GradientCodes::Uniform(clip) => {
             let dy = if dy.dtype() == DType::BF16 && !is_of_statistics(clip) {
@@ -146,19 +147,18 @@ fn gradient_codes(dy: &Tensor, how: GradientCodes, rounding: Rounding) -> Result
                 dy
             };
             let quantizer = Quantizer::choose(dy, Groups::Tensor, Format::Offset, clip)?;
-            Ok(ByteCodes::quantize(dy, &quantizer, rounding)?)
+            Ok(ByteCodes::quantize(dy, &quantizer, rounding, order)?)
         }
         GradientCodes::Logarithmic => {
-            let dy = to_batch_innermost(&fitting(dy.clone(), DType::F32)?)?;
-            let axes: Vec<usize> = (1..dy.rank()).chain([0]).collect();
+            let dy = fitting(dy.clone(), DType::F32)?;
             let logarithmic = Logarithmic::choose(&dy, Groups::Tensor, LEVELS)?;
-            let exponents = logarithmic.quantize(&dy.permute(&axes)?, rounding)?;
+            let exponents = logarithmic.quantize(&order.memory(&dy)?, rounding)?;
             // 0, or a level from 1 on with the sign of the value.
             let code = |e: &i8| (128 + i32::from(e.signum()) * (1 << e.unsigned_abs().saturating_sub(1))) as u8;
             let codes = exponents.as_slice::<i8>()?.iter().map(code).collect();
             let step = logarithmic.maxima()[0] / f32::from(1u8 << (LEVELS - 1));
             let quantizer = Quantizer::new(Format::Offset, Groups::Tensor, vec![step.max(f32::MIN_POSITIVE)])?;
-            Ok(ByteCodes::new(Tensor::from_vec(*exponents.shape(), codes)?, &quantizer)?)
+            Ok(ByteCodes::new(Tensor::from_vec(*exponents.shape(), codes)?, &quantizer, order)?)
         }
     }
 }

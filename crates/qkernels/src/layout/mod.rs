@@ -38,12 +38,7 @@ pub(crate) fn moved_back(x: &Tensor) -> Result<Tensor> {
 }
 
 /// Numbers of unspecified value with the batch innermost, for a kernel to write to: of shape `[…, N]`, which [`moved_back`] gives its logical shape.
-pub(crate) fn empty(shape: &[usize]) -> Result<Tensor> {
-    empty_of(shape, DType::F32)
-}
-
-/// As [`empty`], in any type.
-pub(crate) fn empty_of(shape: &[usize], dtype: DType) -> Result<Tensor> {
+pub(crate) fn empty(shape: &[usize], dtype: DType) -> Result<Tensor> {
     let axes: Vec<usize> = shape.iter().skip(1).chain(shape.first()).copied().collect();
     Tensor::empty(axes, dtype)
 }
@@ -57,7 +52,7 @@ pub fn to_batch_innermost(x: &Tensor) -> Result<Tensor> {
     if is_batch_innermost(x) {
         return Ok(x.clone());
     }
-    let mut out = moved_back(&empty_of(x.shape(), x.dtype())?)?;
+    let mut out = moved_back(&empty(x.shape(), x.dtype())?)?;
     copy(x, &mut out)?;
     Ok(out)
 }

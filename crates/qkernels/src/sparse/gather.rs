@@ -1,5 +1,6 @@
 //! Sums over the lists of a direction: the forward pass, and the input gradient.
 
+use super::order::Batch;
 use super::strips::{CACHE, Strips, Tiling};
 use super::tasks::{Task, for_targets};
 use super::tile::{Items, Sums};
@@ -12,8 +13,8 @@ use std::borrow::Cow;
 /// One pass in a direction.
 pub(super) struct Gather<'a> {
     pub(super) walk: &'a Walk,
-    pub(super) batch: usize,
-    /// The batch innermost.
+    pub(super) batch: Batch,
+    /// In the order of the batch.
     pub(super) source: &'a [f32],
     /// In the order of the pattern.
     pub(super) values: &'a [f32],
@@ -30,7 +31,7 @@ struct Ready<'a> {
 }
 
 impl Gather<'_> {
-    /// Writes the target, the batch innermost.
+    /// Writes the target, in the order of the batch.
     pub(super) fn run(&self, output: &mut [f32]) {
         if output.is_empty() {
             return;
@@ -51,7 +52,7 @@ impl Gather<'_> {
                         blocks: strips.blocks,
                         block,
                         offsets: &list.offsets,
-                        batch: self.batch,
+                        batch: strips.batch,
                         source: self.source,
                         base: strips.base(&unit, list),
                     };

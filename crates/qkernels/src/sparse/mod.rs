@@ -6,7 +6,8 @@
 //!
 //! Vectors run along the batch: activations are kept with it innermost, `C, H, W, N` in memory for a logical `N, C, H, W` ([`to_batch_innermost`]), in which neighbouring
 //! pixels and samples lie one after the other, so any batch fills vectors where rows of pixels are long. Operands may have any strides; others than these are converted
-//! once. Results have the logical shape and the batch innermost, so layers that follow one another permute nothing.
+//! once. Results have the logical shape and the batch innermost, so layers that follow one another permute nothing. A plan can also work in [`Order::RowMajor`], sample by sample: which
+//! order is faster depends on the layer and on those beside it, and is to be measured.
 //!
 //! # Examples
 //! ```
@@ -27,6 +28,7 @@
 mod axis;
 mod gather;
 mod int8;
+mod order;
 mod pattern;
 mod plan;
 mod strips;
@@ -38,5 +40,6 @@ mod weight_grad;
 
 pub use crate::layout::{is_batch_innermost, to_batch_innermost, to_channels_last, to_row_major};
 pub use int8::{ByteCodes, ByteForward, BytePasses, ByteScheme, ByteWeights};
+pub use order::Order;
 pub use pattern::{Pattern, Pruned};
 pub use plan::{Forward, Plan};

@@ -3,12 +3,12 @@
 use super::Pattern;
 use super::gather::Gather;
 use super::int8::Index;
+use super::order::Order;
 use super::tasks::Weights;
 use super::walk::{Direction, Walk};
 use super::weight_grad::WeightGrad;
 use crate::Activation;
 use crate::conv::{Conv2dParams, Geometry};
-use crate::layout::{empty, moved_back, to_batch_innermost};
 use qtensor::{DType, Error, Result, Shape, Tensor};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -21,6 +21,7 @@ pub struct Plan {
     pub(super) geometry: Geometry,
     pub(super) forward: Walk,
     pub(super) input_grad: Walk,
+    pub(super) order: Order,
     /// What passes with bytes read besides, made when it is first wanted.
     pub(super) bytes: Arc<OnceLock<Index>>,
 }
@@ -28,7 +29,7 @@ pub struct Plan {
 /// The operands of a forward pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Forward<'a> {
-    /// f32 `[N, inputs]` or `[N, C, H, W]` of any strides; used in place where the batch is innermost.
+    /// f32 `[N, inputs]` or `[N, C, H, W]` of any strides; used in place where it has the order of the plan.
     pub x: &'a Tensor,
     /// f32, one for each weight of the pattern.
     pub values: &'a Tensor,
@@ -73,12 +74,29 @@ impl Plan {
         let flat = if is_pointwise { Geometry { input: [1, pixels], out: [1, pixels], ..geometry } } else { geometry };
         let forward = Walk::new(pattern, &flat, Direction::Forward)?;
         let input_grad = Walk::new(pattern, &flat, Direction::InputGrad)?;
-        Ok(Plan { pattern: pattern.clone(), geometry, forward, input_grad, bytes: Arc::default() })
+        let (order, bytes) = (Order::default(), Arc::default());
+        Ok(Plan { pattern: pattern.clone(), geometry, forward, input_grad, order, bytes })
+    }
+
+    /// The same layer with passes that work in that memory order, and give their results in it.
+    #[must_use]
+    pub fn in_order(self, order: Order) -> Self {
+        Plan { order, ..self }
+    }
+
+    /// The memory order of the passes: with the batch innermost unless [`in_order`](Self::in_order) asks for another.
+    pub fn order(&self) -> Order {
+        self.order
     }
 
     /// Which weights there are.
     pub fn pattern(&self) -> &Pattern {
         &self.pattern
+    }
+
+    /// Output pixels next to each other, at most, that read the same places around them: what fills vectors in [`Order::RowMajor`], and that times the batch with the batch innermost.
+    pub fn longest_run(&self) -> usize {
+        self.forward.columns.runs.iter().map(|run| run.count).max().unwrap_or(0)
     }
 
     /// The shape of a batch of inputs.
@@ -110,7 +128,7 @@ impl Plan {
         Ok(bias.contiguous())
     }
 
-    /// `activation(W x + bias)`, the batch innermost.
+    /// `activation(W x + bias)`, in the memory order of the plan.
     ///
     /// # Errors
     /// Types other than f32, or shapes that do not fit the layer.
@@ -119,21 +137,21 @@ impl Plan {
         let batch = check(op, "inputs", call.x, |batch| self.input_shape(batch))?;
         let bias = call.bias.map(|bias| self.check_bias(op, bias)).transpose()?;
         let values = self.pattern.check_values(op, call.values)?;
-        let x = to_batch_innermost(call.x)?;
-        let mut y = empty(&self.output_shape(batch))?;
+        let x = self.order.of(call.x)?;
+        let mut y = self.order.empty(&self.output_shape(batch), DType::F32)?;
         let gather = Gather {
             walk: &self.forward,
-            batch,
+            batch: self.order.batch(batch),
             source: x.memory()?,
             values: values.as_slice()?,
             bias: bias.as_ref().map(Tensor::as_slice).transpose()?,
             activation: call.activation,
         };
         gather.run(y.memory_mut()?);
-        moved_back(&y)
+        self.order.viewed(&y)
     }
 
-    /// The gradient of a loss with respect to the inputs from the gradient `dy` with respect to the outputs, `Wᵀ dy`, the batch innermost.
+    /// The gradient of a loss with respect to the inputs from the gradient `dy` with respect to the outputs, `Wᵀ dy`, in the memory order of the plan.
     ///
     /// # Errors
     /// Types other than f32, or shapes that do not fit the layer.
@@ -141,18 +159,18 @@ impl Plan {
         let op = "sparse input_grad";
         let batch = check(op, "gradients of outputs", dy, |batch| self.output_shape(batch))?;
         let values = self.pattern.check_values(op, values)?;
-        let dy = to_batch_innermost(dy)?;
-        let mut dx = empty(&self.input_shape(batch))?;
+        let dy = self.order.of(dy)?;
+        let mut dx = self.order.empty(&self.input_shape(batch), DType::F32)?;
         let gather = Gather {
             walk: &self.input_grad,
-            batch,
+            batch: self.order.batch(batch),
             source: dy.memory()?,
             values: values.as_slice()?,
             bias: None,
             activation: Activation::None,
         };
         gather.run(dx.memory_mut()?);
-        moved_back(&dx)
+        self.order.viewed(&dx)
     }
 
     /// The gradient of a loss with respect to the values from the inputs and the gradient `dy` with respect to the outputs: one number a weight.
@@ -163,7 +181,8 @@ impl Plan {
         let op = "sparse weight_grad";
         let batch = check(op, "inputs", x, |batch| self.input_shape(batch))?;
         check(op, "gradients of outputs", dy, |_| self.output_shape(batch))?;
-        let (x, dy) = (to_batch_innermost(x)?, to_batch_innermost(dy)?);
+        let (x, dy) = (self.order.of(x)?, self.order.of(dy)?);
+        let batch = self.order.batch(batch);
         let grad = WeightGrad { walk: &self.forward, batch, source: x.memory()?, target: dy.memory()? };
         let sums = grad.run(&self.weights())?;
         Tensor::from_vec([sums.len()], sums)

@@ -1,6 +1,7 @@
 //! How the target pixels of a direction are cut into strips that a register tile holds.
 
 use super::axis::Run;
+use super::order::Batch;
 use super::tile::{Ahead, most_vectors};
 use super::walk::{List, Walk};
 use crate::isa::{self, Isa, Kernel};
@@ -83,7 +84,7 @@ impl Tiling {
                 let even = left.div_ceil(left.div_ceil(most));
                 let together = (1..=even).rev().find(|rows| fits(*rows, steps[0])).unwrap_or(1);
                 let row = Run { first: first.first + done * steps[1], base: first.base + done * steps[0], ..*first };
-                units.push(Unit { strip: *strip, row, rows: together, steps: *steps });
+                units.push(Unit { strip: *strip, row, rows: together, steps: *steps, image: 0 });
                 done += together;
             }
         }
@@ -136,6 +137,7 @@ pub(super) struct Unit {
     rows: usize,
     /// From a row to the next in the source and in the target.
     steps: [usize; 2],
+    image: usize,
 }
 
 /// Target rows with the same taps, some steps apart.
@@ -171,7 +173,10 @@ impl Rows {
 /// The target pixels of a direction for a batch.
 pub(super) struct Strips<'a> {
     walk: &'a Walk,
+    /// Numbers of a pixel.
     pub(super) batch: usize,
+    images: usize,
+    /// Those of an image.
     units: Vec<Unit>,
     /// Blocks of source channels whose values fit the cache.
     pub(super) blocks: usize,
@@ -183,7 +188,8 @@ pub(super) struct Strips<'a> {
 
 impl<'a> Strips<'a> {
     /// The strips of a kernel with these tiles; blocks of channels take at most so many bytes of a cache.
-    pub(super) fn new(walk: &'a Walk, batch: usize, tiling: Tiling, cache: usize) -> Strips<'a> {
+    pub(super) fn new(walk: &'a Walk, batch: Batch, tiling: Tiling, cache: usize) -> Strips<'a> {
+        let Batch { innermost: batch, images } = batch;
         let lanes = tiling.lanes;
         let mut strips = Vec::new();
         for run in &walk.columns.runs {
@@ -205,18 +211,18 @@ impl<'a> Strips<'a> {
         let block_channels = channels.div_ceil(blocks).max(1);
         let rows = Rows::of(walk);
         let units: Vec<Unit> = strips.iter().flat_map(|strip| tiling.units(walk, batch, strip, &rows)).collect();
-        let vectors = units.iter().map(|unit| unit.rows * unit.strip.length.div_ceil(lanes)).sum();
-        Strips { walk, batch, units, blocks, block_channels, vectors }
+        let vectors: usize = units.iter().map(|unit| unit.rows * unit.strip.length.div_ceil(lanes)).sum();
+        Strips { walk, batch, images, units, blocks, block_channels, vectors: images * vectors }
     }
 
-    /// Strips of one row or some.
+    /// Strips of one row or some, of all images.
     pub(super) fn units(&self) -> usize {
-        self.units.len()
+        self.images * self.units.len()
     }
 
     /// One of them: down the rows of a strip, so that neighbours share what they read.
     pub(super) fn unit(&self, unit: usize) -> Unit {
-        self.units[unit]
+        Unit { image: unit / self.units.len(), ..self.units[unit % self.units.len()] }
     }
 
     /// Whether these units and all source channels together are one tile, beside which nothing adds to any weight.
@@ -252,13 +258,15 @@ impl<'a> Strips<'a> {
     /// The place in the source from which the offsets of a unit's list count, modulo 2^64.
     pub(super) fn base(&self, unit: &Unit, list: &List) -> usize {
         let shift = (list.shift as usize).wrapping_mul(self.batch);
-        (unit.row.base * self.walk.source[2] * self.batch + unit.strip.base).wrapping_sub(shift)
+        let image = unit.image * self.walk.source.iter().product::<usize>() * self.batch;
+        (image + unit.row.base * self.walk.source[2] * self.batch + unit.strip.base).wrapping_sub(shift)
     }
 
     /// Where a unit starts in the target, and the numbers from one target channel to the next.
     pub(super) fn target(&self, unit: &Unit) -> [usize; 2] {
-        let [_, height, width] = self.walk.target;
-        [unit.row.first * width * self.batch + unit.strip.at, height * width * self.batch]
+        let [channels, height, width] = self.walk.target;
+        let step = height * width * self.batch;
+        [unit.image * channels * step + unit.row.first * width * self.batch + unit.strip.at, step]
     }
 
     /// Asks for the source rows that the unit below will read for the first time: reads at random places do not make a CPU fetch them ahead.
@@ -269,6 +277,7 @@ impl<'a> Strips<'a> {
         let left = unit.strip.base.saturating_add_signed(self.walk.lowest[1] * self.batch as isize);
         let length = unit.strip.length + (self.walk.span[1] - 1) * self.batch;
         let step = height * width * self.batch;
+        let left = unit.image * channels * step + left;
         for row in below..(below + (unit.rows * unit.steps[0]).max(1)).min(height) {
             isa::dispatch(Ahead { source, at: row * width * self.batch + left, length, channels, step });
         }

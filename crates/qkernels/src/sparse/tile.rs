@@ -23,7 +23,6 @@ pub(super) struct Items<'a, T = f32, O = u32> {
     pub(super) offsets: &'a [O],
     /// Numbers of a pixel.
     pub(super) batch: usize,
-    /// The batch innermost.
     pub(super) source: &'a [T],
     /// The place in `source` from which offsets count, modulo 2^64: with an offset it is inside.
     pub(super) base: usize,
@@ -143,7 +142,6 @@ pub(super) struct Products<'a> {
     pub(super) channels: Range<usize>,
     /// Numbers of the strip.
     pub(super) length: usize,
-    /// The batch innermost.
     pub(super) target: &'a [f32],
     /// Where the strip of channel 0 is in the target, and the numbers from one channel to the next.
     pub(super) at: [usize; 2],

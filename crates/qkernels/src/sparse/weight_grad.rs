@@ -1,5 +1,6 @@
 //! The gradient of the weights that there are: for each, the sum of products of what it reads and what it goes to.
 
+use super::order::Batch;
 use super::strips::{CACHE, Strips, Tiling};
 use super::tasks::{Task, Weights, weight_sums};
 use super::tile::{Items, Products, Totals};
@@ -12,10 +13,10 @@ use std::ops::Range;
 /// The weight gradient, from the walk of the forward pass.
 pub(super) struct WeightGrad<'a> {
     pub(super) walk: &'a Walk,
-    pub(super) batch: usize,
-    /// The inputs, the batch innermost.
+    pub(super) batch: Batch,
+    /// The inputs, in the order of the batch.
     pub(super) source: &'a [f32],
-    /// The gradients of the outputs, the batch innermost.
+    /// The gradients of the outputs, in that order.
     pub(super) target: &'a [f32],
 }
 
@@ -54,7 +55,7 @@ impl WeightGrad<'_> {
                     blocks: strips.blocks,
                     block,
                     offsets: &list.offsets,
-                    batch: self.batch,
+                    batch: strips.batch,
                     source: self.source,
                     base: strips.base(&unit, list),
                 };

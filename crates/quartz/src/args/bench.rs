@@ -31,6 +31,9 @@ pub(crate) struct Bench {
     /// Which weights are zero, in sparse
     #[arg(long, value_enum, default_value_t = MaskKind::Magnitude)]
     pub(crate) mask: MaskKind,
+    /// Memory order in which sparse kernels work, in sparse
+    #[arg(long, value_enum, default_value_t = OrderKind::Batch)]
+    pub(crate) order: OrderKind,
     /// Images in a batch, in infer, train and the layers of ResNet-18 of sparse, instead of the network's own number (repeatable)
     #[arg(long = "batch", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) batches: Vec<u32>,
@@ -43,7 +46,7 @@ pub(crate) struct Bench {
     /// Weights and inputs of layers in 8 bits, on integer kernels, in infer
     #[arg(long)]
     pub(crate) quantized: bool,
-    /// Timed repetitions, of which the median counts
+    /// Timed repetitions, of which the median counts: more of what is done in less than a fifth of a second
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) repeat: u32,
     /// For each convolution: the algorithms that fit it, what each is estimated to cost, what it takes, and which is chosen, instead of the speeds
@@ -74,6 +77,25 @@ pub(crate) enum MaskKind {
     Magnitude,
     /// some
     Random,
+}
+
+/// The memory order of sparse kernels.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OrderKind {
+    /// with the batch innermost
+    Batch,
+    /// along rows of pixels, sample by sample
+    Rows,
+}
+
+impl From<OrderKind> for qkernels::sparse::Order {
+    fn from(kind: OrderKind) -> Self {
+        match kind {
+            OrderKind::Batch => Self::BatchInnermost,
+            OrderKind::Rows => Self::RowMajor,
+        }
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {

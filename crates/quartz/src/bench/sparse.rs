@@ -2,7 +2,7 @@
 //! bytes, and the way of weights and their gradients between dense and sparse form are a part of it.
 
 use super::{Bencher, gemm::normal};
-use crate::args::{Bench, MaskKind};
+use crate::args::{Bench, MaskKind, OrderKind};
 use crate::failure::Failure;
 use qgraph::ops::{Conv2d, Linear, SparseArithmetic, SparseInt8, SparseMap};
 use qgraph::{Activation, Conv2dParams, Tape, Tensor, Var};
@@ -39,7 +39,15 @@ struct Key {
     #[serde(flatten)]
     shape: Shape,
     sparsity: f64,
+    #[serde(flatten)]
+    kind: Kind,
+}
+
+/// Which weights are zero, and how the sparse kernels work.
+#[derive(Clone, Copy, Serialize)]
+struct Kind {
     mask: MaskKind,
+    order: OrderKind,
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -54,24 +62,25 @@ const KERNELS: [(&str, Option<SparseArithmetic>); 2] = [("dense", None), ("f32",
 
 /// A row for each shape and sparsity.
 pub(super) fn run(bencher: &Bencher, arguments: &Bench) -> Result<(), Failure> {
+    let kind = Kind { mask: arguments.mask, order: arguments.order };
     let sparsities = if arguments.sparsity.is_empty() { &SPARSITIES[..] } else { &arguments.sparsity[..] };
     let of = |length: usize| arguments.shapes.iter().map(|shape| &shape.0).filter(move |shape| shape.len() == length);
     let is_standard = arguments.shapes.is_empty();
     let linear = of(3).map(|s| [s[0], s[1], s[2]]).chain(LINEAR.into_iter().filter(|_| is_standard));
     for [n, i, o] in linear {
-        layer(bencher, ("sparse_linear", Shape::Linear { n, i, o }), (sparsities, 1), arguments.mask)?;
+        layer(bencher, ("sparse_linear", Shape::Linear { n, i, o }), (sparsities, 1), kind)?;
     }
     let conv = of(8).map(|s| [s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]]);
     for [n, c, k, hw, kernel, stride, pad, groups] in conv.chain(CONV.into_iter().filter(|_| is_standard)) {
         let shape = Shape::Conv { n, c, k, hw, kernel, stride, pad };
-        layer(bencher, ("sparse_conv", shape), (sparsities, groups), arguments.mask)?;
+        layer(bencher, ("sparse_conv", shape), (sparsities, groups), kind)?;
     }
     let batches: Vec<usize> = arguments.batches.iter().map(|batch| *batch as usize).collect();
     for n in if batches.is_empty() { vec![64] } else { batches } {
         let mut totals = [0.0; 3];
         for [c, k, hw, kernel, stride, count] in RESNET18.into_iter().filter(|_| is_standard) {
             let shape = Shape::Conv { n, c, k, hw, kernel, stride, pad: kernel / 2 };
-            let times = layer(bencher, ("sparse_resnet18", shape), (&[0.95], 1), arguments.mask)?;
+            let times = layer(bencher, ("sparse_resnet18", shape), (&[0.95], 1), kind)?;
             totals.iter_mut().zip(times).for_each(|(total, time)| *total += count as f64 * time);
         }
         if is_standard {
@@ -89,18 +98,19 @@ fn layer(
     bencher: &Bencher,
     (bench, shape): (&'static str, Shape),
     (sparsities, groups): (&[f64], usize),
-    mask: MaskKind,
+    kind: Kind,
 ) -> Result<[f64; 3], Failure> {
     let [x, w, dy] = operands(shape, groups)?;
     let mut dense = None;
     let mut last = [0.0; 3];
     for sparsity in sparsities {
-        let w = pruned(&w, *sparsity, mask)?;
+        let w = pruned(&w, *sparsity, kind.mask)?;
         let pattern = Pattern::from_dense(&w)?;
-        let plan = Arc::new(match shape {
+        let plan = match shape {
             Shape::Linear { .. } => Plan::linear(&pattern)?,
             Shape::Conv { hw, .. } => Plan::conv2d(&pattern, &shape.params(groups), [hw; 2])?,
-        });
+        };
+        let plan = Arc::new(plan.in_order(kind.order.into()));
         let work = |arithmetic: Option<SparseArithmetic>| Work { shape, groups, plan: plan.clone(), arithmetic };
         let int8 = SparseArithmetic::Int8(SparseInt8::default());
         let all = KERNELS.into_iter().chain([("int8", Some(int8))]);
@@ -128,7 +138,7 @@ fn layer(
             fields.push((format!("int8_{name}_error"), relative_error(&exact, &found)?));
         }
         let fields: Vec<(&str, f64)> = fields.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-        bencher.row(Key { bench, shape, sparsity: *sparsity, mask }, &fields)?;
+        bencher.row(Key { bench, shape, sparsity: *sparsity, kind }, &fields)?;
     }
     Ok(last)
 }
@@ -222,18 +232,7 @@ impl Work {
 
     /// The median seconds of both passes.
     fn time(&self, bencher: &Bencher, operands: [&Tensor; 3]) -> Result<[f64; 2], Failure> {
-        let mut times: [Vec<f64>; 2] = Default::default();
-        bencher.time(|| {
-            let (_, passes) = self.pass(operands)?;
-            times.iter_mut().zip(passes).for_each(|(times, time)| times.push(time));
-            Ok::<(), Failure>(())
-        })?;
-        // Without those of the warm-up, which come first.
-        Ok(times.map(|mut times| {
-            let mut timed = times.split_off(times.len().saturating_sub(bencher.repeat as usize));
-            timed.sort_by(f64::total_cmp);
-            timed[timed.len() / 2]
-        }))
+        bencher.times(|| Ok(self.pass(operands)?.1))
     }
 }
 

@@ -18,10 +18,10 @@ pub(super) fn decisions(tables: &[SwapTable]) -> String {
     });
     let row = |layer: &Decision| {
         let mut cells = vec![escape(&layer.layer), escape(&layer.kind), percent(layer.sparsity)];
-        for kernels in [Kernels::Dense, Kernels::F32, Kernels::Int8] {
+        for kernels in Kernels::ALL {
             cells.push(match layer.timing(kernels) {
                 None => "–".into(),
-                Some(timing) if kernels == Kernels::Dense => format!("{:.2}", 1e3 * timing.within),
+                Some(timing) if timing.within == timing.alone => format!("{:.2}", 1e3 * timing.within),
                 Some(timing) => format!("{:.2} ({:.2})", 1e3 * timing.within, 1e3 * timing.alone),
             });
         }
@@ -29,7 +29,12 @@ pub(super) fn decisions(tables: &[SwapTable]) -> String {
         cells.push(format!("<span class=\"wrap\">{}</span>", escape(&layer.why)));
         cells
     };
-    let head = ["layer", "kind", "zeros", "dense ms", "f32 ms", "int8 ms", "choice", "why"];
+    let times = Kernels::ALL.map(|kernels| format!("{kernels} ms"));
+    let head: Vec<&str> = ["layer", "kind", "zeros"]
+        .into_iter()
+        .chain(times.iter().map(String::as_str))
+        .chain(["choice", "why"])
+        .collect();
     let rows: Vec<Vec<String>> = table.layers.iter().map(row).collect();
     let about = "Forward and backward pass of a layer between layers alike, and in brackets alone among dense ones";
     let conditions = escape(&(conditions + &step + &evaluation));

@@ -15,11 +15,7 @@ struct Offer {
     border: f64,
 }
 
-impl Offer {
-    fn is_sparse(self) -> bool {
-        self.kernels != Kernels::Dense
-    }
-}
+impl Offer {}
 
 /// What a layer may run on; dense kernels first.
 fn offers(layer: &Decision) -> Vec<Offer> {
@@ -30,14 +26,15 @@ fn offers(layer: &Decision) -> Vec<Offer> {
     };
     let dense = offer(Kernels::Dense).map_or(0.0, |offer| MARGIN * offer.within);
     let dense = Offer { kernels: Kernels::Dense, within: dense, border: 0.0 };
-    std::iter::once(dense).chain([Kernels::F32, Kernels::Int8].into_iter().filter_map(offer)).collect()
+    let sparse = Kernels::ALL.into_iter().filter(|kernels| *kernels != Kernels::Dense);
+    std::iter::once(dense).chain(sparse.filter_map(offer)).collect()
 }
 
 /// Seconds of the border between two layers.
 fn border(one: Option<Offer>, other: Option<Offer>) -> f64 {
-    let is_sparse = |offer: Option<Offer>| offer.is_some_and(Offer::is_sparse);
+    let is_innermost = |offer: Option<Offer>| offer.is_some_and(|offer| offer.kernels.is_innermost());
     let cost = |offer: Option<Offer>| offer.map_or(0.0, |offer| offer.border);
-    if is_sparse(one) == is_sparse(other) { 0.0 } else { cost(one) + cost(other) }
+    if is_innermost(one) == is_innermost(other) { 0.0 } else { cost(one) + cost(other) }
 }
 
 /// Gives every layer the kernels with which all of them together take the least time, borders included, and says why. What lies outside is dense.
@@ -68,17 +65,17 @@ pub(super) fn settle(layers: &mut [Decision]) {
         chosen[i] = at;
         at = ways[i][at];
     }
-    let is_sparse = |i: Option<usize>| i.and_then(|i| chosen.get(i)).is_some_and(|offer| *offer != 0);
+    let is_innermost = |i: usize| chosen.get(i).is_some_and(|offer| offers[i][*offer].kernels.is_innermost());
     for (i, layer) in layers.iter_mut().enumerate().filter(|(_, layer)| !layer.timings.is_empty()) {
-        let neighbours = [is_sparse(i.checked_sub(1)), is_sparse(Some(i + 1))];
+        let neighbours = [i.checked_sub(1).is_some_and(is_innermost), is_innermost(i + 1)];
         layer.choice = offers[i][chosen[i]].kernels;
         layer.why = reason(&offers[i], chosen[i], neighbours);
     }
 }
 
-/// Why a layer runs on an offer, between neighbours of which these are sparse.
+/// Why a layer runs on an offer, between neighbours of which these have the batch innermost.
 fn reason(offers: &[Offer], chosen: usize, neighbours: [bool; 2]) -> String {
-    let borders = neighbours.into_iter().filter(|sparse| !sparse).count() as f64;
+    let borders = neighbours.into_iter().filter(|innermost| !innermost).count() as f64;
     let time = |offer: &Offer| offer.within + borders * offer.border;
     let sparse = match chosen {
         0 => offers[1..].iter().min_by(|a, b| time(a).total_cmp(&time(b))),
@@ -86,9 +83,11 @@ fn reason(offers: &[Offer], chosen: usize, neighbours: [bool; 2]) -> String {
     };
     let Some(sparse) = sparse else { return "nothing else is allowed".into() };
     let place = match neighbours {
-        [true, true] => "between sparse layers",
-        [false, false] => "alone among dense layers",
-        _ => "at the end of sparse layers",
+        // Wherever it stands.
+        _ if !sparse.kernels.is_innermost() => "",
+        [true, true] => " between sparse layers",
+        [false, false] => " alone among dense layers",
+        _ => " at the end of sparse layers",
     };
     let verdict = match (chosen, time(sparse) < offers[0].within) {
         (0, _) => "does not pay",
@@ -96,7 +95,7 @@ fn reason(offers: &[Offer], chosen: usize, neighbours: [bool; 2]) -> String {
         (_, false) => "saves its neighbours a change of the memory order",
     };
     let (own, dense) = (1e3 * time(sparse), 1e3 * offers[0].within / MARGIN);
-    format!("{} {verdict} {place}: {own:.2} ms against {dense:.2} dense", sparse.kernels)
+    format!("{} {verdict}{place}: {own:.2} ms against {dense:.2} dense", sparse.kernels)
 }
 
 #[cfg(test)]
@@ -153,6 +152,28 @@ mod tests {
         let (chosen, why) = settled(vec![layer(9.0, 1.0, 7.0), layer(1.0, 1.2, 1.4), layer(9.0, 1.0, 7.0)]);
         assert_eq!(chosen, "sss");
         assert!(why[1].contains("saves its neighbours"), "{}", why[1]);
+    }
+
+    #[test]
+    fn kernels_along_rows_are_beside_dense_ones_what_those_are() {
+        let rows = |mut layer: Decision, seconds: f64| {
+            let [within, alone] = [seconds / 1e3; 2];
+            layer.timings.push(Timing { kernels: Kernels::F32Rows, within, alone });
+            layer
+        };
+        // Faster alone, and slower where the change of the order is saved.
+        let pointwise = || rows(layer(5.0, 1.0, 3.0), 2.0);
+        let mut alone = vec![pointwise()];
+        settle(&mut alone);
+        assert_eq!(alone[0].choice, Kernels::F32Rows);
+        assert_eq!(alone[0].why, "f32 rows pays: 2.00 ms against 5.00 dense");
+        let mut chain = vec![layer(9.0, 1.0, 2.0), pointwise(), layer(9.0, 1.0, 2.0)];
+        settle(&mut chain);
+        assert!(chain.iter().all(|layer| layer.choice == Kernels::F32));
+        // Between two chains it costs both of them their change.
+        let mut between = vec![layer(9.0, 1.0, 7.0), rows(layer(1.0, 2.5, 2.6), 0.5), layer(9.0, 1.0, 7.0)];
+        settle(&mut between);
+        assert!(between.iter().all(|layer| layer.choice == Kernels::F32), "{between:?}");
     }
 
     #[test]

@@ -1,18 +1,60 @@
 //! What is decided about a layer, and why.
 
+use qkernels::sparse::Order;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What the products of a layer's training are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Kernels {
     /// All weights, zeros included.
     Dense,
-    /// The weights that there are, in f32.
+    /// The weights that there are, in f32, with the batch innermost in memory.
     F32,
-    /// The weights that there are, in bytes.
+    /// The same along rows of pixels, sample by sample.
+    F32Rows,
+    /// The weights that there are, in bytes, with the batch innermost in memory.
     Int8,
+    /// The same along rows of pixels, sample by sample.
+    Int8Rows,
+}
+
+impl Kernels {
+    /// All of them.
+    pub const ALL: [Kernels; 5] = [Kernels::Dense, Kernels::F32, Kernels::F32Rows, Kernels::Int8, Kernels::Int8Rows];
+
+    /// Whether products are made of f32 of the weights that there are.
+    pub fn is_f32(self) -> bool {
+        matches!(self, Kernels::F32 | Kernels::F32Rows)
+    }
+
+    /// Whether products are made of bytes.
+    pub fn is_int8(self) -> bool {
+        matches!(self, Kernels::Int8 | Kernels::Int8Rows)
+    }
+
+    /// The memory order that sparse kernels work in.
+    pub(super) fn order(self) -> Order {
+        match self {
+            Kernels::F32Rows | Kernels::Int8Rows => Order::RowMajor,
+            Kernels::Dense | Kernels::F32 | Kernels::Int8 => Order::BatchInnermost,
+        }
+    }
+
+    /// Whether layers of these kernels hand each other what they compute with the batch innermost. Others are given images channels-last, and what follows them makes that of their results.
+    pub(super) fn is_innermost(self) -> bool {
+        matches!(self, Kernels::F32 | Kernels::Int8)
+    }
+
+    /// These, and those that make products of the same along rows.
+    pub(super) fn in_all_orders(self) -> &'static [Kernels] {
+        match self {
+            Kernels::Dense => &[Kernels::Dense],
+            Kernels::F32 | Kernels::F32Rows => &[Kernels::F32, Kernels::F32Rows],
+            Kernels::Int8 | Kernels::Int8Rows => &[Kernels::Int8, Kernels::Int8Rows],
+        }
+    }
 }
 
 impl fmt::Display for Kernels {
@@ -20,7 +62,9 @@ impl fmt::Display for Kernels {
         f.write_str(match self {
             Kernels::Dense => "dense",
             Kernels::F32 => "f32",
+            Kernels::F32Rows => "f32 rows",
             Kernels::Int8 => "int8",
+            Kernels::Int8Rows => "int8 rows",
         })
     }
 }
@@ -30,7 +74,7 @@ impl fmt::Display for Kernels {
 pub struct Timing {
     /// Which.
     pub kernels: Kernels,
-    /// From and to the memory order of these kernels: between layers of the same kind.
+    /// From and to the memory order of these kernels: between layers of the same kind. As alone for those along rows, because what lies between layers is not.
     pub within: f64,
     /// From and to the order of dense layers: alone among them.
     pub alone: f64,
@@ -102,8 +146,8 @@ impl SwapTable {
     }
 
     fn message(&self) -> String {
-        let count = |kernels| self.layers.iter().filter(|layer| layer.choice == kernels).count();
-        let [f32, int8] = [Kernels::F32, Kernels::Int8].map(count);
+        let count = |is: fn(Kernels) -> bool| self.layers.iter().filter(|layer| is(layer.choice)).count();
+        let [f32, int8] = [count(Kernels::is_f32), count(Kernels::is_int8)];
         let step = self.step.map(|[dense, swapped]| {
             format!("; a pass over {} images takes {:.1} ms, dense {:.1}", self.batch, 1e3 * swapped, 1e3 * dense)
         });

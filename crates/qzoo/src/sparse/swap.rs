@@ -22,7 +22,7 @@ const GRAIN: f64 = 200.0;
 pub struct SwapOptions {
     /// A layer with a smaller share of zeros stays dense without a measurement.
     pub threshold: f64,
-    /// Sparse kernels that a layer may take.
+    /// Sparse kernels that a layer may take, in either memory order.
     pub kernels: Vec<Kernels>,
     /// How the products in bytes are made.
     pub int8: SparseArithmetic,
@@ -115,19 +115,23 @@ impl Swap {
         let plan = Arc::new(plan(site, pattern)?);
         let trial = Trial::new(site, weight, &plan.output_shape(site.input[0]))?;
         let mut candidates = vec![(Kernels::Dense, None)];
-        for kernels in &self.options.kernels {
-            candidates
-                .push((*kernels, self.arithmetic(*kernels).map(|a| SparseLayer { plan: plan.clone(), arithmetic: a })));
+        let kernels = self.options.kernels.iter().flat_map(|kernels| kernels.in_all_orders());
+        for kernels in kernels.filter(|kernels| may_be_fast(&plan, **kernels)) {
+            candidates.push((*kernels, self.sparse_layer(&plan, *kernels)));
         }
         par::install(|| trial.time(&candidates))
     }
 
-    fn arithmetic(&self, kernels: Kernels) -> Option<SparseArithmetic> {
-        match kernels {
-            Kernels::Dense => None,
-            Kernels::F32 => Some(SparseArithmetic::F32),
-            Kernels::Int8 => Some(self.options.int8.clone()),
-        }
+    /// A layer on some kernels; none for dense ones.
+    fn sparse_layer(&self, plan: &Arc<Plan>, kernels: Kernels) -> Option<SparseLayer> {
+        let arithmetic = match kernels {
+            Kernels::Dense => return None,
+            Kernels::F32 | Kernels::F32Rows => SparseArithmetic::F32,
+            Kernels::Int8 | Kernels::Int8Rows => self.options.int8.clone(),
+        };
+        let is_plain = plan.order() == kernels.order();
+        let plan = if is_plain { plan.clone() } else { Arc::new((**plan).clone().in_order(kernels.order())) };
+        Some(SparseLayer { plan, arithmetic })
     }
 
     /// The sparse layers of a table, for training.
@@ -145,12 +149,19 @@ impl Swap {
         for site in sites(model, images)? {
             let Some(decision) = table.layers.iter().find(|decision| decision.layer == site.name) else { continue };
             let position = site.projection.weight();
-            if let (Some(arithmetic), Some(pattern)) = (self.arithmetic(decision.choice), pattern(position)) {
-                layers.insert(position, SparseLayer { plan: Arc::new(plan(&site, pattern)?), arithmetic });
+            let Some(pattern) = pattern(position).filter(|_| decision.choice != Kernels::Dense) else { continue };
+            if let Some(layer) = self.sparse_layer(&Arc::new(plan(&site, pattern)?), decision.choice) {
+                layers.insert(position, layer);
             }
         }
         Ok(layers)
     }
+}
+
+/// Whether kernels are worth a measurement: those along rows have to fill a vector.
+fn may_be_fast(plan: &Plan, kernels: Kernels) -> bool {
+    let lanes = isa::current().lanes() * if kernels.is_int8() { 4 } else { 1 };
+    kernels.is_innermost() || plan.longest_run() >= lanes
 }
 
 /// The passes of a layer over the weights of a pattern.

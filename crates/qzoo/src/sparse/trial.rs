@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Rounds that are measured at least, after one that warms up.
 const ROUNDS: usize = 3;
+/// Candidates that take so many times as long as the fastest are measured once: nothing will come of them.
+const HOPELESS: f64 = 2.0;
 /// More rounds are measured until this has passed: short layers need more of them.
 const BUDGET: Duration = Duration::from_millis(150);
 
@@ -28,7 +30,7 @@ pub(super) struct Trial<'a> {
 /// Between which layers one runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Neighbours {
-    /// On kernels of the same kind.
+    /// On kernels of the same kind, with the batch innermost.
     Alike,
     /// On dense ones.
     Dense,
@@ -52,8 +54,16 @@ impl<'a> Trial<'a> {
         let start = Instant::now();
         let mut round = 0;
         while round <= ROUNDS || start.elapsed() < BUDGET {
-            for ((_, layer), best) in candidates.iter().zip(&mut best) {
+            let fastest = best.iter().flatten().copied().fold(f64::INFINITY, f64::min);
+            for ((kernels, layer), best) in candidates.iter().zip(&mut best) {
+                let is_hopeless = round > 1 && best[1] > HOPELESS * fastest && *kernels != Kernels::Dense;
+                if is_hopeless {
+                    continue;
+                }
                 for (neighbours, best) in [Neighbours::Alike, Neighbours::Dense].into_iter().zip(best) {
+                    if neighbours == Neighbours::Alike && !kernels.is_innermost() {
+                        continue;
+                    }
                     let start = Instant::now();
                     self.pass(layer.as_ref(), neighbours, &innermost)?;
                     if round > 0 {
@@ -63,13 +73,16 @@ impl<'a> Trial<'a> {
             }
             round += 1;
         }
-        let timing = |(kernels, [within, alone]): (Kernels, [f64; 2])| Timing { kernels, within, alone };
-        Ok(candidates.iter().map(|(kernels, _)| *kernels).zip(best).map(timing).collect())
+        let timing = |((kernels, _), [within, alone]): (&(Kernels, _), [f64; 2])| {
+            let within = if kernels.is_innermost() { within } else { alone };
+            Timing { kernels: *kernels, within, alone }
+        };
+        Ok(candidates.iter().zip(best).map(timing).collect())
     }
 
     /// A forward and a backward pass.
     fn pass(&self, layer: Option<&SparseLayer>, neighbours: Neighbours, innermost: &[Tensor; 2]) -> Result<()> {
-        let is_chain = layer.is_some() && neighbours == Neighbours::Alike;
+        let is_chain = neighbours == Neighbours::Alike;
         let [x, dy] = if is_chain { innermost.clone() } else { [self.x.clone(), self.dy.clone()] };
         let mut tape = Tape::new();
         let (x, w) = (tape.leaf(x), tape.leaf(self.weight.clone()));

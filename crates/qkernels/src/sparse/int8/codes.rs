@@ -1,15 +1,17 @@
 //! Inputs and gradients as bytes.
 
+use super::super::order::Order;
 use crate::rounding::{Format, Groups, Quantizer, Rounding};
 use qtensor::{DType, Error, Result, Shape, Tensor};
 
 const OP: &str = "sparse byte codes";
 
-/// A tensor `[N, …]` as u8 codes with one scale: a value is `scale · (code − zero point)`. In memory the batch is innermost.
+/// A tensor `[N, …]` as u8 codes with one scale: a value is `scale · (code − zero point)`. In memory they lie in the order of the plan that takes them.
 #[derive(Clone, Debug)]
 pub struct ByteCodes {
-    /// u8, row-major, of shape `[…, N]`.
+    /// u8, contiguous, in that order.
     codes: Tensor,
+    order: Order,
     /// Of the tensor.
     shape: Shape,
     scale: f32,
@@ -17,29 +19,30 @@ pub struct ByteCodes {
 }
 
 impl ByteCodes {
-    /// The codes of an f32 tensor `[N, …]` of any strides.
+    /// The codes of a tensor `[N, …]` of any strides, f32 or bf16, for plans that work in that order.
     ///
     /// # Errors
     /// A quantizer with more than one scale, or of a format other than [`Format::Unsigned`] and [`Format::Offset`]; another element type; a value that is infinite or not a number.
-    pub fn quantize(x: &Tensor, quantizer: &Quantizer, rounding: Rounding) -> Result<Self> {
+    pub fn quantize(x: &Tensor, quantizer: &Quantizer, rounding: Rounding, order: Order) -> Result<Self> {
         Self::check_quantizer(quantizer)?;
-        Self::new(quantizer.quantize_batch_innermost(x, rounding)?, quantizer)
+        Self::new(order.quantize(x, quantizer, rounding)?, quantizer, order)
     }
 
-    /// From what [`Quantizer::quantize_batch_innermost`] gave: u8 of shape `[…, N]`, which are copied where they are not row-major.
+    /// From what [`codes`](Self::codes) gave, or [`Quantizer::quantize_batch_innermost`] in that order, [`Quantizer::quantize`] of row-major values in the other: u8, which are copied where they are
+    /// not contiguous.
     ///
     /// # Errors
     /// Codes that are not u8, or a scalar; a quantizer with more than one scale, or of a format other than [`Format::Unsigned`] and [`Format::Offset`].
-    pub fn new(codes: Tensor, quantizer: &Quantizer) -> Result<Self> {
+    pub fn new(codes: Tensor, quantizer: &Quantizer, order: Order) -> Result<Self> {
         let (scale, zero_point) = Self::check_quantizer(quantizer)?;
         if codes.dtype() != DType::U8 {
             return Err(Error::DType { op: OP, expected: DType::U8, found: codes.dtype() });
         }
-        let Some((batch, rest)) = codes.shape().split_last() else {
+        if codes.rank() == 0 {
             return Err(Error::shape(OP, "a scalar has no batch axis"));
-        };
-        let dims: Vec<usize> = std::iter::once(batch).chain(rest).copied().collect();
-        Ok(ByteCodes { shape: Shape::new(&dims)?, codes: codes.contiguous(), scale, zero_point })
+        }
+        let shape = *order.viewed(&codes)?.shape();
+        Ok(ByteCodes { shape, codes: codes.contiguous(), order, scale, zero_point })
     }
 
     /// The scale and the zero point of a quantizer that will do.
@@ -68,9 +71,21 @@ impl ByteCodes {
         &self.shape
     }
 
-    /// u8, row-major, of shape `[…, N]`.
+    /// u8, contiguous: of shape `[…, N]` with the batch innermost, else of that of the tensor.
     pub fn codes(&self) -> &Tensor {
         &self.codes
+    }
+
+    /// The codes for a plan that works in that order.
+    ///
+    /// # Errors
+    /// They lie in the other.
+    pub(super) fn in_order(&self, op: &'static str, order: Order) -> Result<&[u8]> {
+        if self.order != order {
+            let message = format!("codes in the order {:?} do not fit a plan that works in {order:?}", self.order);
+            return Err(Error::argument(op, message));
+        }
+        self.codes.as_slice()
     }
 
     /// The value of a step.

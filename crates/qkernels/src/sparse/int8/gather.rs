@@ -1,5 +1,6 @@
 //! Sums of bytes over the lists of a direction: the forward pass, and the input gradient.
 
+use super::super::order::Batch;
 use super::super::strips::{CACHE, Strips};
 use super::super::tasks::{Task, for_targets};
 use super::super::tile::Items;
@@ -18,8 +19,8 @@ pub(super) struct ByteGather<'a> {
     pub(super) walk: &'a Walk,
     /// For each list of the walk, as the weights.
     pub(super) quads: &'a [Quads],
-    pub(super) batch: usize,
-    /// The batch innermost.
+    pub(super) batch: Batch,
+    /// In the order of the batch.
     pub(super) source: &'a [u8],
     pub(super) zero_point: u8,
     pub(super) weights: &'a [PackedList],
@@ -31,7 +32,7 @@ pub(super) struct ByteGather<'a> {
 }
 
 impl ByteGather<'_> {
-    /// Writes the target, the batch innermost.
+    /// Writes the target, in the order of the batch.
     ///
     /// # Errors
     /// It has another type than f32 and bf16.
@@ -40,7 +41,7 @@ impl ByteGather<'_> {
             return Ok(());
         }
         // Sums never leave the registers before they are complete, so all source channels of a strip should fit the cache.
-        let tiling = tiling().within(self.walk, self.batch, CACHE);
+        let tiling = tiling().within(self.walk, self.batch.innermost, CACHE);
         let strips = Strips::new(self.walk, self.batch, tiling, usize::MAX);
         let tasks = for_targets(self.walk, &strips);
         let output = Results::of(target)?;
@@ -56,7 +57,7 @@ impl ByteGather<'_> {
                     blocks: 1,
                     block: 0,
                     offsets: &quads.offsets,
-                    batch: self.batch,
+                    batch: strips.batch,
                     source: self.source,
                     base: strips.base(&unit, &self.walk.lists[list]),
                 };

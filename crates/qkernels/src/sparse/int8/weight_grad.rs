@@ -1,5 +1,6 @@
 //! The gradient of the weights that there are, in bytes.
 
+use super::super::order::Batch;
 use super::super::strips::{CACHE, Strips};
 use super::super::tasks::{Task, Weights, weight_sums};
 use super::super::tile::Items;
@@ -16,10 +17,10 @@ const MOST: usize = i32::MAX as usize / (4 * 255 * 255);
 /// The weight gradient, from the walk of the forward pass.
 pub(super) struct ByteWeightGrad<'a> {
     pub(super) walk: &'a Walk,
-    pub(super) batch: usize,
-    /// The inputs, the batch innermost.
+    pub(super) batch: Batch,
+    /// The inputs, in the order of the batch.
     pub(super) source: &'a [u8],
-    /// The gradients of the outputs, the batch innermost.
+    /// The gradients of the outputs, in that order.
     pub(super) target: &'a [u8],
     /// Of the source and the target.
     pub(super) zero_points: [u8; 2],
@@ -67,7 +68,7 @@ impl ByteWeightGrad<'_> {
                     blocks: strips.blocks,
                     block,
                     offsets: &list.offsets,
-                    batch: self.batch,
+                    batch: strips.batch,
                     source: self.source,
                     base: strips.base(&unit, list),
                 };

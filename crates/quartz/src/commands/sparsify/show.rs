@@ -55,20 +55,22 @@ pub(super) fn decisions(table: &SwapTable) {
     );
     let width = table.layers.iter().map(|layer| layer.layer.len()).max().unwrap_or(0).max(5);
     println!(
-        "{:width$}  {:>24}  {:>16}  {:>7}  {:>8}  {:>16}  {:>16}  {:>6}  why",
-        "layer", "kind", "input", "zeros", "dense", "f32", "int8", "choice"
+        "{:width$}  {:>24}  {:>16}  {:>7}  {:>8}  {:>16}  {:>9}  {:>16}  {:>9}  {:>9}  why",
+        "layer", "kind", "input", "zeros", "dense", "f32", "f32 rows", "int8", "int8 rows", "choice"
     );
     for layer in &table.layers {
         let input: Vec<String> = layer.input[1..].iter().map(usize::to_string).collect();
         println!(
-            "{:width$}  {:>24}  {:>16}  {:>5.1} %  {:>8}  {:>16}  {:>16}  {:>6}  {}",
+            "{:width$}  {:>24}  {:>16}  {:>5.1} %  {:>8}  {:>16}  {:>9}  {:>16}  {:>9}  {:>9}  {}",
             layer.layer,
             layer.kind,
             input.join("×"),
             100.0 * layer.sparsity,
             time(layer, Kernels::Dense),
             time(layer, Kernels::F32),
+            time(layer, Kernels::F32Rows),
             time(layer, Kernels::Int8),
+            time(layer, Kernels::Int8Rows),
             layer.choice.to_string(),
             layer.why
         );
@@ -78,7 +80,7 @@ pub(super) fn decisions(table: &SwapTable) {
 fn time(layer: &Decision, kernels: Kernels) -> String {
     match layer.timing(kernels) {
         None => "-".into(),
-        Some(timing) if kernels == Kernels::Dense => format!("{:.2}", 1e3 * timing.within),
+        Some(timing) if timing.within == timing.alone => format!("{:.2}", 1e3 * timing.within),
         Some(timing) => format!("{:.2} ({:.2})", 1e3 * timing.within, 1e3 * timing.alone),
     }
 }
