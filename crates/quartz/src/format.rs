@@ -60,9 +60,31 @@ pub(crate) fn seconds(value: f64) -> String {
     }
 }
 
+/// Lines of cells as a table: numbers and names on the right of their column, the first and the last column on the left.
+pub(crate) fn columns(lines: &[Vec<String>]) -> Vec<String> {
+    let count = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width =
+        |column: usize| lines.iter().filter_map(|cells| cells.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
+    let cell = |(column, cell): (usize, &String)| match (column, widths[column]) {
+        (column, _) if column + 1 == count => cell.clone(),
+        (0, width) => format!("{cell:width$}"),
+        (_, width) => format!("{cell:>width$}"),
+    };
+    lines.iter().map(|cells| cells.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_are_aligned() {
+        let lines = [["layer", "ms", "why"], ["a", "12.5", "it pays"], ["conv 3×3", "-", ""]];
+        let lines: Vec<Vec<String>> = lines.iter().map(|cells| cells.map(String::from).to_vec()).collect();
+        assert_eq!(columns(&lines), ["layer       ms  why", "a         12.5  it pays", "conv 3×3     -  "]);
+        assert!(columns(&[]).is_empty());
+    }
 
     #[test]
     fn numbers() {

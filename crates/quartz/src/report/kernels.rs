@@ -2,7 +2,7 @@
 
 use super::html::{escape, page, section, table as html_table, tiles};
 use crate::format::{bytes, percent, seconds};
-use qzoo::sparse::{Decision, FinetuneTable, Kernels, SwapTable};
+use qzoo::sparse::{Decision, FinetuneTable, SwapTable};
 
 /// The last decision table of a run, one row a layer.
 pub(super) fn decisions(tables: &[SwapTable]) -> String {
@@ -16,10 +16,11 @@ pub(super) fn decisions(tables: &[SwapTable]) -> String {
     let evaluation = table.evaluation.map_or(String::new(), |[dense, sparse]| {
         format!("; an evaluation of a batch takes {:.1} ms with them in f32, {:.1} ms dense", 1e3 * sparse, 1e3 * dense)
     });
+    let measured = table.measured();
     let row = |layer: &Decision| {
         let mut cells = vec![escape(&layer.layer), escape(&layer.kind), percent(layer.sparsity)];
-        for kernels in Kernels::ALL {
-            cells.push(match layer.timing(kernels) {
+        for kernels in &measured {
+            cells.push(match layer.timing(*kernels) {
                 None => "–".into(),
                 Some(timing) if timing.within == timing.alone => format!("{:.2}", 1e3 * timing.within),
                 Some(timing) => format!("{:.2} ({:.2})", 1e3 * timing.within, 1e3 * timing.alone),
@@ -29,7 +30,7 @@ pub(super) fn decisions(tables: &[SwapTable]) -> String {
         cells.push(format!("<span class=\"wrap\">{}</span>", escape(&layer.why)));
         cells
     };
-    let times = Kernels::ALL.map(|kernels| format!("{kernels} ms"));
+    let times: Vec<String> = measured.iter().map(|kernels| format!("{kernels} ms")).collect();
     let head: Vec<&str> = ["layer", "kind", "zeros"]
         .into_iter()
         .chain(times.iter().map(String::as_str))
@@ -77,7 +78,7 @@ pub(crate) fn finetuning(name: &str, table: &FinetuneTable) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qzoo::sparse::Timing;
+    use qzoo::sparse::{Kernels, Timing};
 
     #[test]
     fn a_row_says_why() {

@@ -133,6 +133,12 @@ impl SwapTable {
         self.layers.iter().any(|layer| layer.choice != Kernels::Dense)
     }
 
+    /// The kernels that some layer was measured on, dense ones first.
+    pub fn measured(&self) -> Vec<Kernels> {
+        let is_measured = |kernels: &Kernels| self.layers.iter().any(|layer| layer.timing(*kernels).is_some());
+        Kernels::ALL.into_iter().filter(is_measured).collect()
+    }
+
     /// What came of it: a line for each layer that was measured, and one for the network.
     pub fn lines(&self) -> Vec<String> {
         let measured = self.layers.iter().filter(|layer| !layer.timings.is_empty());

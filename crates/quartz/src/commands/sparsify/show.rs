@@ -1,6 +1,6 @@
 //! What a person sees of a pruned network and its finetuning.
 
-use crate::format::{bytes, count, percent, seconds};
+use crate::format::{bytes, columns, count, percent, seconds};
 use crate::progress::Progress;
 use qzoo::sparse::{Decision, FinetuneTable, FinetuneWatch, Kernels, Masks, SwapTable, Variant, VariantResult};
 use qzoo::train::{Event, Observer};
@@ -53,28 +53,18 @@ pub(super) fn decisions(table: &SwapTable) {
         "batch {}, {} threads, {}; forward and backward pass in ms, between layers alike (alone among dense ones)",
         table.batch, table.threads, table.isa
     );
-    let width = table.layers.iter().map(|layer| layer.layer.len()).max().unwrap_or(0).max(5);
-    println!(
-        "{:width$}  {:>24}  {:>16}  {:>7}  {:>8}  {:>16}  {:>9}  {:>16}  {:>9}  {:>9}  why",
-        "layer", "kind", "input", "zeros", "dense", "f32", "f32 rows", "int8", "int8 rows", "choice"
-    );
+    let measured = table.measured();
+    let times = measured.iter().map(Kernels::to_string);
+    let head = ["layer", "kind", "input", "zeros"].map(String::from).into_iter().chain(times);
+    let mut lines = vec![head.chain(["choice", "why"].map(String::from)).collect::<Vec<String>>()];
     for layer in &table.layers {
         let input: Vec<String> = layer.input[1..].iter().map(usize::to_string).collect();
-        println!(
-            "{:width$}  {:>24}  {:>16}  {:>5.1} %  {:>8}  {:>16}  {:>9}  {:>16}  {:>9}  {:>9}  {}",
-            layer.layer,
-            layer.kind,
-            input.join("×"),
-            100.0 * layer.sparsity,
-            time(layer, Kernels::Dense),
-            time(layer, Kernels::F32),
-            time(layer, Kernels::F32Rows),
-            time(layer, Kernels::Int8),
-            time(layer, Kernels::Int8Rows),
-            layer.choice.to_string(),
-            layer.why
-        );
+        let zeros = format!("{:.1} %", 100.0 * layer.sparsity);
+        let cells = [layer.layer.clone(), layer.kind.clone(), input.join("×"), zeros];
+        let times = measured.iter().map(|kernels| time(layer, *kernels));
+        lines.push(cells.into_iter().chain(times).chain([layer.choice.to_string(), layer.why.clone()]).collect());
     }
+    columns(&lines).iter().for_each(|line| println!("{line}"));
 }
 
 fn time(layer: &Decision, kernels: Kernels) -> String {
