@@ -3,7 +3,7 @@
 use qgraph::ops::{Conv2d, GradientCodes, Linear, SparseArithmetic, SparseInt8, SparseMap};
 use qgraph::{Activation, Conv2dParams, DType, Result, Tape, Tensor};
 use qkernels::rounding::Clip;
-use qkernels::sparse::{Pattern, Plan, is_batch_innermost, to_batch_innermost};
+use qkernels::sparse::{Order, Pattern, Plan, is_batch_innermost, to_batch_innermost};
 use qtensor::random::{Purpose, Stream, StreamKey};
 use std::sync::Arc;
 
@@ -27,16 +27,24 @@ struct Layer {
     x: Tensor,
     w: Tensor,
     bias: Tensor,
+    order: Order,
 }
 
 impl Layer {
     fn linear() -> Layer {
-        Layer { params: None, x: random(&[9, 20], 2), w: pruned(&[12, 20]), bias: random(&[12], 3) }
+        let (x, w, bias) = (random(&[9, 20], 2), pruned(&[12, 20]), random(&[12], 3));
+        Layer { params: None, x, w, bias, order: Order::BatchInnermost }
     }
 
     fn conv() -> Layer {
         let params = Conv2dParams { stride: [2; 2], padding: [1; 2], groups: 2, ..Conv2dParams::default() };
-        Layer { params: Some(params), x: random(&[5, 8, 9, 7], 2), w: pruned(&[6, 4, 3, 3]), bias: random(&[6], 3) }
+        let (x, w, bias) = (random(&[5, 8, 9, 7], 2), pruned(&[6, 4, 3, 3]), random(&[6], 3));
+        Layer { params: Some(params), x, w, bias, order: Order::BatchInnermost }
+    }
+
+    /// The same along rows.
+    fn in_rows() -> Layer {
+        Layer { order: Order::RowMajor, ..Layer::conv() }
     }
 
     fn plan(&self) -> Arc<Plan> {
@@ -45,7 +53,7 @@ impl Layer {
             None => Plan::linear(&pattern),
             Some(params) => Plan::conv2d(&pattern, params, [self.x.shape()[2], self.x.shape()[3]]),
         };
-        Arc::new(plan.unwrap())
+        Arc::new(plan.unwrap().in_order(self.order))
     }
 
     /// Output, and gradients of the input, the weights and the bias for a random gradient of the output.
@@ -84,11 +92,14 @@ fn error(exact: &Tensor, found: &Tensor) -> f64 {
 
 #[test]
 fn f32_maps_are_dense_ones_with_zeros() {
-    for layer in [Layer::linear(), Layer::conv()] {
+    for layer in [Layer::linear(), Layer::conv(), Layer::in_rows()] {
         for activation in [Activation::None, Activation::Relu] {
             let dense = layer.run(None, activation, 0).unwrap();
             let sparse = layer.run(Some(SparseArithmetic::F32), activation, 0).unwrap();
-            assert!(is_batch_innermost(&sparse[0]) && is_batch_innermost(&sparse[1]));
+            for images in &sparse[..2] {
+                assert_eq!(is_batch_innermost(images), layer.order == Order::BatchInnermost);
+                assert_eq!(images.layout().is_contiguous(), layer.order == Order::RowMajor);
+            }
             for (i, (dense, sparse)) in dense.iter().zip(&sparse).enumerate() {
                 if i == 2 {
                     assert!(error(&layer.of_pattern(dense), &layer.of_pattern(sparse)) < 1e-5);
@@ -104,7 +115,7 @@ fn f32_maps_are_dense_ones_with_zeros() {
 
 #[test]
 fn bytes_are_near() {
-    for layer in [Layer::linear(), Layer::conv()] {
+    for layer in [Layer::linear(), Layer::conv(), Layer::in_rows()] {
         let exact = layer.run(Some(SparseArithmetic::F32), Activation::None, 0).unwrap();
         let found = layer.run(Some(SparseArithmetic::Int8(SparseInt8::default())), Activation::None, 0).unwrap();
         let bounds = [0.02, 0.05, 0.05, 1e-6];
@@ -118,9 +129,11 @@ fn bytes_are_near() {
 
 #[test]
 fn gradients_of_bytes_are_unbiased() {
-    let layer = Layer::conv();
-    let exact = layer.run(Some(SparseArithmetic::F32), Activation::None, 0).unwrap();
-    for gradients in [GradientCodes::Uniform(Clip::Dither(1.0)), GradientCodes::Logarithmic] {
+    let codes = [GradientCodes::Uniform(Clip::Dither(1.0)), GradientCodes::Logarithmic];
+    for (layer, gradients) in
+        [Layer::conv(), Layer::in_rows()].iter().flat_map(|layer| codes.map(|codes| (layer, codes)))
+    {
+        let exact = layer.run(Some(SparseArithmetic::F32), Activation::None, 0).unwrap();
         let arithmetic = SparseArithmetic::Int8(SparseInt8 { gradients, ..SparseInt8::default() });
         let once = layer.run(Some(arithmetic.clone()), Activation::None, 0).unwrap();
         let mut mean = vec![0.0; once[1].numel()];
@@ -165,8 +178,11 @@ fn clipped_weights_and_inputs_have_no_gradient() {
 
 #[test]
 fn any_order_of_the_input_gives_the_same_bits() {
-    let mut layer = Layer::conv();
-    for arithmetic in [SparseArithmetic::F32, SparseArithmetic::Int8(SparseInt8::default())] {
+    let arithmetics = [SparseArithmetic::F32, SparseArithmetic::Int8(SparseInt8::default())];
+    for (mut layer, arithmetic) in arithmetics
+        .into_iter()
+        .flat_map(|arithmetic| [(Layer::conv(), arithmetic.clone()), (Layer::in_rows(), arithmetic)])
+    {
         let run = |layer: &Layer| {
             let found = layer.run(Some(arithmetic.clone()), Activation::None, 0).unwrap();
             found.iter().map(|tensor| tensor.to_vec::<f32>().unwrap()).collect::<Vec<_>>()
@@ -180,14 +196,16 @@ fn any_order_of_the_input_gives_the_same_bits() {
             layer.x = x;
             assert_eq!(run(&layer), expected);
         }
-        layer.x = row_major;
     }
 }
 
 #[test]
 fn halves_go_in_and_come_out() {
-    for arithmetic in [SparseArithmetic::F32, SparseArithmetic::Int8(SparseInt8::default())] {
-        let mut layer = Layer::conv();
+    let arithmetics = [SparseArithmetic::F32, SparseArithmetic::Int8(SparseInt8::default())];
+    for (mut layer, arithmetic) in arithmetics
+        .into_iter()
+        .flat_map(|arithmetic| [(Layer::conv(), arithmetic.clone()), (Layer::in_rows(), arithmetic)])
+    {
         let exact = layer.run(Some(arithmetic.clone()), Activation::None, 0).unwrap();
         layer.x = layer.x.to_dtype(DType::BF16).unwrap();
         let found = layer.run(Some(arithmetic), Activation::None, 0).unwrap();

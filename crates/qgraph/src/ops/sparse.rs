@@ -13,8 +13,8 @@ use qtensor::{DType, Tensor};
 use std::sync::Arc;
 
 /// A linear map or a convolution with the weights of a pattern only, `activation(W x + b)`: `x` `[N, in]` or `[N, C, H, W]`, f32 or bf16, dense f32 weights `[out, in]` or
-/// `[O, C / groups, kh, kw]`, of which those outside the pattern are not looked at and have the gradient 0, and, as an optional third input, `b` `[out]`. Results and gradients have the
-/// batch innermost in memory ([`qkernels::sparse`]), so layers that follow one another permute nothing.
+/// `[O, C / groups, kh, kw]`, of which those outside the pattern are not looked at and have the gradient 0, and, as an optional third input, `b` `[out]`. Results and gradients of
+/// inputs have the memory order of the plan ([`qkernels::sparse`]): with the batch innermost, layers that follow one another permute nothing.
 ///
 /// Keeps `x` where the weights need a gradient and the op before cannot compute it again, as bytes where products are made of them; the weights; and the output where there is
 /// an activation.
