@@ -3,13 +3,14 @@
 use qgraph::ops::{SparseArithmetic, SparseInt8};
 use qgraph::{Tape, Var};
 use qtensor::Tensor;
-use qzoo::experiment::{self, ModelName, NeuronName, Sparse};
+use qzoo::experiment::{self, ModelName, NeuronName, Precision, Sparse};
 use qzoo::models::Model;
 use qzoo::nn::{Leaves, Phase, SparseLayers};
 use qzoo::sparse::{Kernels, Masks, Swap, SwapOptions, SwapTable, images, prune, sites};
 
 fn options(kernels: &[Kernels]) -> SwapOptions {
-    SwapOptions { threshold: 0.8, kernels: kernels.to_vec(), int8: SparseArithmetic::Int8(SparseInt8::default()) }
+    let int8 = SparseArithmetic::Int8(SparseInt8::default());
+    SwapOptions { threshold: 0.8, kernels: kernels.to_vec(), int8, precision: Precision::F32 }
 }
 
 fn pruned(config: &experiment::Model, sparsity: f64) -> (Model, Masks) {
@@ -136,6 +137,20 @@ fn every_layer_has_a_row_that_says_why() {
     }
     let text = serde_json::to_string(&table).unwrap();
     assert_eq!(serde_json::from_str::<SwapTable>(&text).unwrap(), table);
+}
+
+#[test]
+fn layers_are_measured_in_the_numbers_of_the_training() {
+    let config = experiment::Model { name: ModelName::ResNet10, width: 0.5, ..experiment::Model::default() };
+    let (model, masks) = pruned(&config, 0.9);
+    let half = SwapOptions { precision: Precision::Bf16, ..options(&[Kernels::F32, Kernels::Int8]) };
+    let table = decide(&mut Swap::new(half), &model, &masks);
+    assert_eq!(table.precision, Precision::Bf16);
+    assert!(table.layers.iter().filter(|layer| layer.sparsity > 0.0).all(|layer| layer.timings.len() >= 3));
+    // Tables of before there was a choice were of f32.
+    let mut value = serde_json::to_value(&table).unwrap();
+    value.as_object_mut().unwrap().remove("precision");
+    assert_eq!(serde_json::from_value::<SwapTable>(value).unwrap().precision, Precision::F32);
 }
 
 #[test]

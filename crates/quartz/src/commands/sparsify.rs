@@ -101,12 +101,18 @@ fn check(evaluator: &Evaluator, settings: &Sparse, arguments: &Sparsify) -> Resu
     let mut done: Vec<(f64, SwapTable)> = Vec::new();
     let mut sparsities: Vec<f64> = variants(settings).iter().map(|variant| variant.sparsity).collect();
     sparsities.dedup();
-    for sparsity in sparsities {
+    // Networks in int8 may hand other numbers from layer to layer.
+    let of_int8 = settings.finetune.as_ref().and_then(|finetune| finetune.int8_precision);
+    let mut precisions = vec![evaluator.experiment().train.precision];
+    precisions.extend(of_int8.filter(|precision| *precision != precisions[0]));
+    for (sparsity, precision) in
+        sparsities.into_iter().flat_map(|sparsity| precisions.iter().map(move |p| (sparsity, *p)))
+    {
         let settings = Sparse { sparsity, arithmetic: Arithmetic::Auto, ..settings.clone() };
         let mut model = evaluator.model().clone();
         let masks: Masks = prune(&mut model, &settings, evaluator.experiment().seed)?;
         let images = qzoo::sparse::images(&model, batch)?;
-        let mut swap = Swap::new(SwapOptions::new(&settings));
+        let mut swap = Swap::new(SwapOptions::new(&settings, precision));
         let table = swap.decide(&model, &images, |position| masks.pattern(position).map(|pattern| &**pattern))?;
         if !arguments.output.json {
             println!("{}", show::heading(sparsity, &masks));

@@ -7,9 +7,9 @@ use qzoo::sparse::{Decision, FinetuneTable, SwapTable};
 /// The last decision table of a run, one row a layer.
 pub(super) fn decisions(tables: &[SwapTable]) -> String {
     let Some(table) = tables.last() else { return String::new() };
-    let SwapTable { batch, threads, isa, .. } = table;
+    let SwapTable { batch, threads, isa, precision, .. } = table;
     let plural = if *threads == 1 { "" } else { "s" };
-    let conditions = format!("batches of {batch}, {threads} thread{plural}, {isa}");
+    let conditions = format!("batches of {batch} in {precision}, {threads} thread{plural}, {isa}");
     let step = table.step.map_or(String::new(), |[dense, swapped]| {
         format!("; a whole pass takes {:.1} ms with these layers, {:.1} ms with dense ones", 1e3 * swapped, 1e3 * dense)
     });
@@ -78,6 +78,7 @@ pub(crate) fn finetuning(name: &str, table: &FinetuneTable) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use qzoo::experiment::Precision;
     use qzoo::sparse::{Kernels, Timing};
 
     #[test]
@@ -99,6 +100,7 @@ mod tests {
             batch: 8,
             threads: 2,
             isa: "avx2".into(),
+            precision: Precision::F32,
             step: Some([0.02, 0.01]),
             evaluation: Some([0.003, 0.002]),
             layers: vec![decision],

@@ -1,5 +1,6 @@
 //! What is decided about a layer, and why.
 
+use crate::experiment::Precision;
 use qkernels::sparse::Order;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -109,7 +110,7 @@ impl Decision {
 }
 
 /// What is decided about a network with certain masks. A run keeps the table of each change of its masks in `kernels.json`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SwapTable {
     /// Images of a batch.
     pub batch: usize,
@@ -117,6 +118,9 @@ pub struct SwapTable {
     pub threads: usize,
     /// The instruction set.
     pub isa: String,
+    /// The numbers between layers.
+    #[serde(default = "single")]
+    pub precision: Precision,
     /// Seconds of a whole training pass on dense kernels, and with the layers as chosen; absent where no layer was measured.
     pub step: Option<[f64; 2]>,
     /// Seconds of an evaluation of a batch on dense kernels, and with the layers that were chosen on sparse ones in f32: the faster way is taken, whose answers are the same but for the
@@ -125,6 +129,11 @@ pub struct SwapTable {
     pub evaluation: Option<[f64; 2]>,
     /// The layers, in the order of the forward pass.
     pub layers: Vec<Decision>,
+}
+
+/// What layers of tables without a precision were measured in.
+fn single() -> Precision {
+    Precision::F32
 }
 
 impl SwapTable {

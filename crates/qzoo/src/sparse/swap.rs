@@ -5,6 +5,7 @@ use super::decision::{Decision, Kernels, SwapTable, Timing};
 use super::site::{Site, sites};
 use super::trial::Trial;
 use crate::Result;
+use crate::experiment::Precision;
 use crate::models::Model;
 use crate::nn::{Map, SparseLayer, SparseLayers};
 use qgraph::Tensor;
@@ -26,6 +27,8 @@ pub struct SwapOptions {
     pub kernels: Vec<Kernels>,
     /// How the products in bytes are made.
     pub int8: SparseArithmetic,
+    /// The numbers between layers, in which all kernels are measured: those of dense layers are faster in bf16.
+    pub precision: Precision,
 }
 
 /// A layer as a measurement sees it.
@@ -70,6 +73,7 @@ impl Swap {
             batch: images.shape()[0],
             threads: par::threads(),
             isa: isa::current().name().to_string(),
+            precision: self.options.precision,
             step: None,
             evaluation: None,
             layers,
@@ -94,7 +98,8 @@ impl Swap {
         if kernels.is_empty() {
             return Ok(row("dense kernels are asked for".into()));
         }
-        if sparsity < *threshold {
+        // A whole number of weights may make a little less than the share that was asked for.
+        if sparsity + 1.0 / (site.weights().max(1) as f64) < *threshold {
             let (zeros, least) = (100.0 * sparsity, 100.0 * threshold);
             return Ok(row(format!("{zeros:.1} % of its weights are zero, less than the threshold of {least:.0} %")));
         }
@@ -113,7 +118,7 @@ impl Swap {
 
     fn measure(&self, site: &Site, weight: &Tensor, pattern: &Pattern) -> Result<Vec<Timing>> {
         let plan = Arc::new(plan(site, pattern)?);
-        let trial = Trial::new(site, weight, &plan.output_shape(site.input[0]))?;
+        let trial = Trial::new(site, weight, &plan.output_shape(site.input[0]), self.options.precision)?;
         let mut candidates = vec![(Kernels::Dense, None)];
         let kernels = self.options.kernels.iter().flat_map(|kernels| kernels.in_all_orders());
         for kernels in kernels.filter(|kernels| may_be_fast(&plan, **kernels)) {

@@ -3,6 +3,7 @@
 use super::decision::{Kernels, Timing};
 use super::site::Site;
 use crate::Result;
+use crate::experiment::Precision;
 use crate::nn::{Map, SparseLayer};
 use qgraph::ops::{Conv2d, Linear};
 use qgraph::{Tape, Tensor, Var};
@@ -37,13 +38,13 @@ enum Neighbours {
 }
 
 impl<'a> Trial<'a> {
-    /// Random values, none of them negative for the inputs, as behind a ReLU.
-    pub(super) fn new(site: &'a Site, weight: &Tensor, output: &[usize]) -> Result<Self> {
+    /// Random values of that precision, none of them negative for the inputs, as behind a ReLU.
+    pub(super) fn new(site: &'a Site, weight: &Tensor, output: &[usize], precision: Precision) -> Result<Self> {
         let key = |index| StreamKey { seed: 0, purpose: Purpose::Test, epoch: 0, index };
         let random = |shape: &[usize], index| Stream::new(key(index)).normal_tensor(shape, 0.0, 1.0);
         let x = qkernels::elementwise::unary(qkernels::elementwise::UnaryOp::Relu, &random(&site.input, 1)?)?;
         let dy = random(output, 2)?;
-        let (x, dy) = (to_channels_last(&x)?, to_channels_last(&dy)?);
+        let (x, dy) = (precision.of_images(&to_channels_last(&x)?)?, precision.of_images(&to_channels_last(&dy)?)?);
         Ok(Trial { site, weight: weight.clone(), x, dy, noise: StreamKey { purpose: Purpose::Rounding, ..key(3) } })
     }
 

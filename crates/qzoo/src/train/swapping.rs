@@ -2,7 +2,7 @@ use super::network::{Lesson, Network};
 use super::recorder::Recorder;
 use super::trainer::Trainer;
 use crate::Result;
-use crate::experiment::{self, Arithmetic, Int8Gradients, Int8Range, Sparse};
+use crate::experiment::{self, Arithmetic, Int8Gradients, Int8Range, Precision, Sparse};
 use crate::nn::SparseLayers;
 use crate::run::read_json;
 use crate::sparse::{Kernels, Masks, Swap, SwapOptions, SwapTable};
@@ -39,7 +39,7 @@ impl Trainer {
             self.network.model_mut().set_sparse(SparseLayers::new());
             return Ok(());
         }
-        let mut swap = Swap::new(SwapOptions::new(&settings));
+        let mut swap = Swap::new(SwapOptions::new(&settings, self.experiment.train.precision));
         let path = self.folder.path().join(SWAPS);
         let mut tables = read_json::<Vec<SwapTable>>(&path)?.unwrap_or_default();
         let known = tables.iter().rev().find(|table| fits(table, &self.network, &masks)).cloned();
@@ -144,14 +144,15 @@ fn int8(settings: &experiment::SparseInt8) -> SparseInt8 {
 }
 
 impl SwapOptions {
-    /// Of the settings of an experiment.
-    pub fn new(settings: &Sparse) -> Self {
+    /// Of the settings of an experiment whose training computes with these numbers.
+    pub fn new(settings: &Sparse, precision: Precision) -> Self {
         let kernels = match settings.arithmetic {
             Arithmetic::Dense => Vec::new(),
             Arithmetic::F32 => vec![Kernels::F32],
             Arithmetic::Int8 => vec![Kernels::Int8],
             Arithmetic::Auto => vec![Kernels::F32, Kernels::Int8],
         };
-        SwapOptions { threshold: settings.threshold, kernels, int8: SparseArithmetic::Int8(int8(&settings.int8)) }
+        let int8 = SparseArithmetic::Int8(int8(&settings.int8));
+        SwapOptions { threshold: settings.threshold, kernels, int8, precision }
     }
 }

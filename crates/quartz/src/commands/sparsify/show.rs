@@ -50,8 +50,8 @@ pub(super) fn heading(sparsity: f64, masks: &Masks) -> String {
 /// The decision table.
 pub(super) fn decisions(table: &SwapTable) {
     println!(
-        "batch {}, {} threads, {}; forward and backward pass in ms, between layers alike (alone among dense ones)",
-        table.batch, table.threads, table.isa
+        "batch {} in {}, {} threads, {}; forward and backward pass in ms, between layers alike (alone among dense ones)",
+        table.batch, table.precision, table.threads, table.isa
     );
     let measured = table.measured();
     let times = measured.iter().map(Kernels::to_string);
