@@ -15,8 +15,6 @@ struct Offer {
     border: f64,
 }
 
-impl Offer {}
-
 /// What a layer may run on; dense kernels first.
 fn offers(layer: &Decision) -> Vec<Offer> {
     let offer = |kernels| {

@@ -57,8 +57,8 @@ impl<'a> Trial<'a> {
         while round <= ROUNDS || start.elapsed() < BUDGET {
             let fastest = best.iter().flatten().copied().fold(f64::INFINITY, f64::min);
             for ((kernels, layer), best) in candidates.iter().zip(&mut best) {
-                let is_hopeless = round > 1 && best[1] > HOPELESS * fastest && *kernels != Kernels::Dense;
-                if is_hopeless {
+                let is_hopeless = round > 1 && best[0].min(best[1]) > HOPELESS * fastest;
+                if is_hopeless && *kernels != Kernels::Dense {
                     continue;
                 }
                 for (neighbours, best) in [Neighbours::Alike, Neighbours::Dense].into_iter().zip(best) {
