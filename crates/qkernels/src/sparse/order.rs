@@ -73,7 +73,7 @@ impl Order {
     }
 
     /// The codes of a tensor `[N, …]` of any strides as contiguous numbers in this order, by a quantizer with one scale. Changing the order and rounding are one pass over
-    /// row-major, channels-last and batch-innermost values.
+    /// row-major, channels-last and batch-innermost values in f32; bf16 in another order is moved first.
     pub(super) fn quantize(self, x: &Tensor, quantizer: &Quantizer, rounding: Rounding) -> Result<Tensor> {
         if self == Order::BatchInnermost {
             return quantizer.quantize_batch_innermost(x, rounding);

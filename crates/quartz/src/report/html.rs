@@ -72,7 +72,7 @@ h1{font-size:26px;margin:0 0 4px}h2{font-size:18px;margin:0 0 14px}
 .dim{color:var(--dim)}
 section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:20px;margin-top:18px}
 .tiles{display:flex;flex-wrap:wrap;gap:12px;margin-top:20px}
-.tile{flex:1 1 auto;min-width:118px;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px}
+.tile{flex:0 0 auto;min-width:118px;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px}
 .tile b{display:block;font-size:23px;white-space:nowrap;font-variant-numeric:tabular-nums}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(360px,1fr));gap:18px}
 figure{margin:0}figure svg{width:100%;height:auto;display:block}figcaption{color:var(--dim);font-size:13px;margin-top:4px}
