@@ -2,6 +2,7 @@
 
 use qgraph::ops::{Conv2d, GradientCodes, Linear, SparseArithmetic, SparseInt8, SparseMap};
 use qgraph::{Activation, Conv2dParams, DType, Result, Tape, Tensor};
+use qkernels::par;
 use qkernels::rounding::Clip;
 use qkernels::sparse::{Order, Pattern, Plan, is_batch_innermost, to_batch_innermost};
 use qtensor::random::{Purpose, Stream, StreamKey};
@@ -195,6 +196,30 @@ fn any_order_of_the_input_gives_the_same_bits() {
         for x in orders {
             layer.x = x;
             assert_eq!(run(&layer), expected);
+        }
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    // Large enough for some tasks in each pass.
+    let conv =
+        Layer { x: random(&[32, 8, 14, 14], 2), w: pruned(&[32, 4, 3, 3]), bias: random(&[32], 3), ..Layer::conv() };
+    let linear = Layer { x: random(&[96, 300], 2), w: pruned(&[200, 300]), bias: random(&[200], 3), ..Layer::linear() };
+    let clipping =
+        SparseInt8 { inputs: Clip::Percentile(99.0), weights: Clip::Percentile(90.0), ..SparseInt8::default() };
+    for layer in [&conv, &linear] {
+        for arithmetic in [None, Some(SparseInt8::default()), Some(clipping)] {
+            let arithmetic = arithmetic.map_or(SparseArithmetic::F32, SparseArithmetic::Int8);
+            let of = |threads| {
+                let work = || layer.run(Some(arithmetic.clone()), Activation::Relu, 0).unwrap();
+                let results = par::with_threads(threads, work).unwrap();
+                results.iter().map(|t| t.to_vec::<f32>().unwrap()).collect::<Vec<_>>()
+            };
+            let one = of(1);
+            for threads in 2..=4 {
+                assert_eq!(of(threads), one, "{threads} threads, {arithmetic:?}");
+            }
         }
     }
 }

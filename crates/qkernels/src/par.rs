@@ -95,6 +95,15 @@ pub fn install<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     if threads() == 1 { work() } else { rayon::scope(|_| work()) }
 }
 
+/// Runs both, each on a thread of its own at first: for work that shares little of what it reads and writes. Threads that are done take over pieces of the other.
+pub fn join<A: Send, B: Send>(first: impl FnOnce() -> A + Send, second: impl FnOnce() -> B + Send) -> (A, B) {
+    if threads() == 1 {
+        return (first(), second());
+    }
+    stay_awake();
+    rayon::join(first, second)
+}
+
 /// Runs `work(i)` for every `i` below `count`, on all threads. Each piece should take at least some microseconds.
 pub fn for_each(count: usize, work: impl Fn(usize) + Sync) {
     if count <= 1 || threads() == 1 {

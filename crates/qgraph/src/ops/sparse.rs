@@ -7,6 +7,7 @@ use crate::half::fitting;
 use crate::{Context, Error, OnHalf, Op, Record, Result, Saved, Tape, Var, Vjp};
 use qkernels::Activation;
 use qkernels::elementwise::unary_grad_assign;
+use qkernels::par;
 use qkernels::sparse::{Forward, Plan};
 use qtensor::random::StreamKey;
 use qtensor::{DType, Tensor};
@@ -48,7 +49,7 @@ pub(super) struct Operands<'a> {
     pub(super) bias: Option<&'a Tensor>,
 }
 
-/// The gradients of `x` and of the values, where they are needed.
+/// The gradients of `x` and of the dense weights, where they are needed. Each is made on threads of its own at first: of what one thread has written, little comes to another then.
 pub(super) type Gradients = [Option<Tensor>; 2];
 
 impl Vjp for SparseMap {
@@ -75,16 +76,16 @@ impl Vjp for SparseMap {
         if let Some(function) = of_epilogue(self.name(), self.activation)? {
             unary_grad_assign(function, &saved.take()?, &mut dy)?;
         }
-        let values = self.plan.pattern().gather(&saved.take()?)?;
+        let weights = saved.take()?;
         let [dx, dw] = match &self.arithmetic {
             SparseArithmetic::F32 => {
-                let dy = fitting(dy.clone(), DType::F32)?;
-                self.backward_f32(&mut saved, [&values, &dy], needs)?
+                // In the order that both gradients are made of.
+                let dy = self.plan.order().of(&fitting(dy.clone(), DType::F32)?)?;
+                self.backward_f32(&mut saved, [&weights, &dy], needs)?
             }
-            SparseArithmetic::Int8(int8) => backward_int8(self, *int8, &mut saved, [&values, &dy], needs)?,
+            SparseArithmetic::Int8(int8) => backward_int8(self, *int8, &mut saved, [&weights, &dy], needs)?,
         };
         let dx = dx.map(|dx| fitting(dx, dtype)).transpose()?;
-        let dw = dw.map(|dw| self.plan.pattern().to_dense(&dw)).transpose()?;
         let mut gradients = vec![dx, dw];
         if let Some(wanted) = needs.get(2) {
             gradients.push(if *wanted { Some(sums_by_channel(&dy)?) } else { None });
@@ -94,11 +95,13 @@ impl Vjp for SparseMap {
 }
 
 impl SparseMap {
-    fn backward_f32(&self, saved: &mut Saved, [values, dy]: [&Tensor; 2], needs: &[bool]) -> Result<Gradients> {
+    fn backward_f32(&self, saved: &mut Saved, [weights, dy]: [&Tensor; 2], needs: &[bool]) -> Result<Gradients> {
+        let (plan, pattern) = (&self.plan, self.plan.pattern());
         let x = saved.take_if(needs[1])?.map(|x| fitting(x, DType::F32)).transpose()?;
-        let dw = x.map(|x| self.plan.weight_grad(&x, dy)).transpose()?;
-        let dx = if needs[0] { Some(self.plan.input_grad(dy, values)?) } else { None };
-        Ok([dx, dw])
+        let of_inputs = || plan.input_grad(dy, &pattern.gather(weights)?);
+        let of_weights = |x: Tensor| pattern.to_dense(&plan.weight_grad(&x, dy)?);
+        let (dw, dx) = par::join(|| x.map(of_weights).transpose(), || needs[0].then(of_inputs).transpose());
+        Ok([dx?, dw?])
     }
 }
 

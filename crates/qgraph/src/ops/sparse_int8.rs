@@ -3,6 +3,7 @@
 use super::sparse::{Gradients, Operands, SparseMap};
 use crate::half::fitting;
 use crate::{Result, Saved};
+use qkernels::par;
 use qkernels::rounding::{Clip, Format, Groups, Logarithmic, Quantizer, Rounding};
 use qkernels::sparse::{ByteCodes, ByteForward, BytePasses, ByteScheme, Order};
 use qtensor::{DType, Tensor};
@@ -70,48 +71,72 @@ pub(super) fn forward_int8(map: &SparseMap, int8: SparseInt8, operands: Operands
     Ok((y, [codes.codes().clone(), range]))
 }
 
+/// What the forward pass kept of `x`.
+#[derive(Clone)]
+struct Kept {
+    quantizer: Quantizer,
+    /// Codes, or the values where the op before made them again or the clipped ones have to be known.
+    x: Tensor,
+}
+
 /// The gradients from what was kept.
 pub(super) fn backward_int8(
     map: &SparseMap,
     int8: SparseInt8,
     saved: &mut Saved,
-    [values, dy]: [&Tensor; 2],
+    [weights, dy]: [&Tensor; 2],
     needs: &[bool],
 ) -> Result<Gradients> {
     let rounding = map.noise.map_or(Rounding::Nearest, Rounding::Stochastic);
+    let codes = gradient_codes(dy, int8.gradients, rounding, map.plan.order())?;
+    let kept = if needs[1] { Some(Kept::take(saved, int8)?) } else { None };
+    let mask = kept.clone().filter(|_| int8.masks_inputs());
+    let of_inputs = || input_grad(map, int8, mask, (weights, &codes, dy.dtype()));
+    let of_weights = |kept: Kept| weight_grad(map, int8, kept, (weights, &codes));
+    let (dw, dx) = par::join(|| kept.map(of_weights).transpose(), || needs[0].then(of_inputs).transpose());
+    Ok([dx?, dw?])
+}
+
+impl Kept {
+    fn take(saved: &mut Saved, int8: SparseInt8) -> Result<Kept> {
+        let quantizer = of_range(&saved.take()?)?;
+        let x = saved.take()?;
+        let x = if int8.masks_inputs() { fitting(x, DType::F32)? } else { x };
+        Ok(Kept { quantizer, x })
+    }
+}
+
+/// The gradient of the inputs, 0 where those of the mask are clipped.
+fn input_grad(
+    map: &SparseMap,
+    int8: SparseInt8,
+    mask: Option<Kept>,
+    (weights, dy, dtype): (&Tensor, &ByteCodes, DType),
+) -> Result<Tensor> {
+    let values = map.plan.pattern().gather(weights)?;
+    let weights = map.plan.quantize(&values, &int8.scheme(BytePasses::InputGrad))?;
+    match mask {
+        Some(Kept { quantizer, x }) => {
+            Ok(quantizer.gradient(&x, &map.plan.input_grad_int8(dy, &weights, DType::F32)?)?)
+        }
+        None => Ok(map.plan.input_grad_int8(dy, &weights, dtype)?),
+    }
+}
+
+/// The gradient of the dense weights, 0 where they are clipped.
+fn weight_grad(map: &SparseMap, int8: SparseInt8, kept: Kept, (weights, dy): (&Tensor, &ByteCodes)) -> Result<Tensor> {
     let order = map.plan.order();
-    let codes = gradient_codes(dy, int8.gradients, rounding, order)?;
-    let kept = if needs[1] { Some((saved.take()?, saved.take()?)) } else { None };
-    let mut dw = None;
-    let mut clipped = None;
-    if let Some((range, x)) = kept {
-        let inputs = of_range(&range)?;
-        let x_codes = if x.dtype() == DType::U8 {
-            ByteCodes::new(x, &inputs, order)?
-        } else {
-            let x = if int8.masks_inputs() { fitting(x, DType::F32)? } else { x };
-            let codes = ByteCodes::quantize(&x, &inputs, Rounding::Nearest, order)?;
-            clipped = int8.masks_inputs().then_some((inputs, x));
-            codes
-        };
-        dw = Some(map.plan.weight_grad_int8(&x_codes, &codes)?);
+    let x = match kept.x.dtype() {
+        DType::U8 => ByteCodes::new(kept.x, &kept.quantizer, order)?,
+        _ => ByteCodes::quantize(&kept.x, &kept.quantizer, Rounding::Nearest, order)?,
+    };
+    let pattern = map.plan.pattern();
+    let gradient = map.plan.weight_grad_int8(&x, dy)?;
+    if int8.weights == Clip::AbsMax {
+        return Ok(pattern.to_dense(&gradient)?);
     }
-    let mut dx = None;
-    if needs[0] {
-        let weights = map.plan.quantize(values, &int8.scheme(BytePasses::InputGrad))?;
-        let dtype = if clipped.is_some() { DType::F32 } else { dy.dtype() };
-        let plain = map.plan.input_grad_int8(&codes, &weights, dtype)?;
-        dx = Some(match &clipped {
-            Some((inputs, x)) => inputs.gradient(x, &plain)?,
-            None => plain,
-        });
-    }
-    if int8.weights != Clip::AbsMax
-        && let Some(gradient) = &dw
-    {
-        dw = Some(weight_quantizer(map, int8, values)?.gradient(values, gradient)?);
-    }
-    Ok([dx, dw])
+    let values = pattern.gather(weights)?;
+    Ok(pattern.to_dense(&weight_quantizer(map, int8, &values)?.gradient(&values, &gradient)?)?)
 }
 
 /// The quantizer of the weights in the forward pass.

@@ -12,8 +12,8 @@ use std::ops::Range;
 pub(super) const CACHE: usize = 512 << 10;
 /// The most tasks that the pixels of a pass are cut into: enough for an even load on some cores.
 const TASKS: usize = 32;
-/// Vector multiply-adds of a task that is worth handing to another thread.
-const WORK: usize = 1 << 15;
+/// Multiply-adds of a task that is worth handing to another thread, to which its operands have to come.
+const WORK: usize = 1 << 18;
 
 /// The register tiles of a kernel.
 #[derive(Clone, Copy, Debug)]
@@ -182,8 +182,8 @@ pub(super) struct Strips<'a> {
     pub(super) blocks: usize,
     /// Source channels of a block.
     block_channels: usize,
-    /// Vector multiply-adds of an item of a list, in all units.
-    vectors: usize,
+    /// Multiply-adds of an item of a list, in all units.
+    numbers: usize,
 }
 
 impl<'a> Strips<'a> {
@@ -211,8 +211,8 @@ impl<'a> Strips<'a> {
         let block_channels = channels.div_ceil(blocks).max(1);
         let rows = Rows::of(walk);
         let units: Vec<Unit> = strips.iter().flat_map(|strip| tiling.units(walk, batch, strip, &rows)).collect();
-        let vectors: usize = units.iter().map(|unit| unit.rows * unit.strip.length.div_ceil(lanes)).sum();
-        Strips { walk, batch, images, units, blocks, block_channels, vectors: images * vectors }
+        let numbers: usize = units.iter().map(|unit| unit.rows * unit.strip.length).sum();
+        Strips { walk, batch, images, units, blocks, block_channels, numbers: images * numbers }
     }
 
     /// Strips of one row or some, of all images.
@@ -237,9 +237,9 @@ impl<'a> Strips<'a> {
         Extent { length: unit.strip.length, rows: unit.rows, pitches: [pitch(0), pitch(1)] }
     }
 
-    /// Into how many tasks lists of `items` may be cut.
+    /// Into how many tasks lists of `items` may be cut: a power of two, which the usual numbers of threads share evenly.
     pub(super) fn tasks(&self, items: usize) -> usize {
-        (items * self.vectors / WORK).clamp(1, TASKS)
+        (items * self.numbers / WORK).clamp(1, TASKS).next_power_of_two()
     }
 
     /// Where a list crosses from one block of channels to the next.
