@@ -208,7 +208,9 @@ fn any_number_of_threads_gives_the_same_bits() {
     let linear = Layer { x: random(&[96, 300], 2), w: pruned(&[200, 300]), bias: random(&[200], 3), ..Layer::linear() };
     let clipping =
         SparseInt8 { inputs: Clip::Percentile(99.0), weights: Clip::Percentile(90.0), ..SparseInt8::default() };
-    for layer in [&conv, &linear] {
+    // Whose gradients are made one after the other.
+    let wide = Layer { x: random(&[1100, 600], 2), w: pruned(&[400, 600]), bias: random(&[400], 3), ..Layer::linear() };
+    for layer in [&conv, &linear, &wide] {
         for arithmetic in [None, Some(SparseInt8::default()), Some(clipping)] {
             let arithmetic = arithmetic.map_or(SparseArithmetic::F32, SparseArithmetic::Int8);
             let of = |threads| {

@@ -49,8 +49,26 @@ pub(super) struct Operands<'a> {
     pub(super) bias: Option<&'a Tensor>,
 }
 
-/// The gradients of `x` and of the dense weights, where they are needed. Each is made on threads of its own at first: of what one thread has written, little comes to another then.
+/// The gradients of `x` and of the dense weights, where they are needed.
 pub(super) type Gradients = [Option<Tensor>; 2];
+
+/// The most inputs and outputs together whose gradients are made at once.
+const SMALL: usize = 1 << 20;
+
+/// Both gradients. Those of small layers are made at once, each on a thread of its own at first, so that little of what one thread has written has to come to another; of large ones that would
+/// save little time and keep what both need in memory together.
+pub(super) fn both(
+    (plan, dy): (&Plan, &Tensor),
+    of_weights: Option<impl FnOnce() -> Result<Tensor> + Send>,
+    of_inputs: Option<impl FnOnce() -> Result<Tensor> + Send>,
+) -> Result<Gradients> {
+    let of_weights = || of_weights.map(|make| make()).transpose();
+    let of_inputs = || of_inputs.map(|make| make()).transpose();
+    let batch = dy.shape().first().copied().unwrap_or(0);
+    let numbers = dy.numel() + plan.input_shape(batch).iter().product::<usize>();
+    let (dw, dx) = if numbers <= SMALL { par::join(of_weights, of_inputs) } else { (of_weights(), of_inputs()) };
+    Ok([dx?, dw?])
+}
 
 impl Vjp for SparseMap {
     fn name(&self) -> &'static str {
@@ -98,10 +116,9 @@ impl SparseMap {
     fn backward_f32(&self, saved: &mut Saved, [weights, dy]: [&Tensor; 2], needs: &[bool]) -> Result<Gradients> {
         let (plan, pattern) = (&self.plan, self.plan.pattern());
         let x = saved.take_if(needs[1])?.map(|x| fitting(x, DType::F32)).transpose()?;
-        let of_inputs = || plan.input_grad(dy, &pattern.gather(weights)?);
-        let of_weights = |x: Tensor| pattern.to_dense(&plan.weight_grad(&x, dy)?);
-        let (dw, dx) = par::join(|| x.map(of_weights).transpose(), || needs[0].then(of_inputs).transpose());
-        Ok([dx?, dw?])
+        let of_weights = |x: Tensor| move || Ok(pattern.to_dense(&plan.weight_grad(&x, dy)?)?);
+        let of_inputs = || Ok(plan.input_grad(dy, &pattern.gather(weights)?)?);
+        both((plan, dy), x.map(of_weights), needs[0].then_some(of_inputs))
     }
 }
 

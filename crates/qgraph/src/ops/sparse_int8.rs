@@ -1,9 +1,8 @@
 //! Sparse maps in bytes.
 
-use super::sparse::{Gradients, Operands, SparseMap};
+use super::sparse::{Gradients, Operands, SparseMap, both};
 use crate::half::fitting;
 use crate::{Result, Saved};
-use qkernels::par;
 use qkernels::rounding::{Clip, Format, Groups, Logarithmic, Quantizer, Rounding};
 use qkernels::sparse::{ByteCodes, ByteForward, BytePasses, ByteScheme, Order};
 use qtensor::{DType, Tensor};
@@ -91,10 +90,10 @@ pub(super) fn backward_int8(
     let codes = gradient_codes(dy, int8.gradients, rounding, map.plan.order())?;
     let kept = if needs[1] { Some(Kept::take(saved, int8)?) } else { None };
     let mask = kept.clone().filter(|_| int8.masks_inputs());
-    let of_inputs = || input_grad(map, int8, mask, (weights, &codes, dy.dtype()));
-    let of_weights = |kept: Kept| weight_grad(map, int8, kept, (weights, &codes));
-    let (dw, dx) = par::join(|| kept.map(of_weights).transpose(), || needs[0].then(of_inputs).transpose());
-    Ok([dx?, dw?])
+    let codes = &codes;
+    let of_weights = |kept: Kept| move || weight_grad(map, int8, kept, (weights, codes));
+    let of_inputs = || input_grad(map, int8, mask, (weights, codes, dy.dtype()));
+    both((&map.plan, dy), kept.map(of_weights), needs[0].then_some(of_inputs))
 }
 
 impl Kept {
