@@ -75,6 +75,7 @@ fn line(row: &Map<String, Value>) -> String {
                 name if name.ends_with("_error") => format!("{name} {number:.4}"),
                 name if name.ends_with("of_peak") => format!("{name} {:.1} %", number * 100.0),
                 "bytes" => format!("{:.1} MiB", number / 1024.0 / 1024.0),
+                "sparsity" => format!("{name} {number}"),
                 name => format!("{name} {number:.1}"),
             }
         }
